@@ -1,0 +1,135 @@
+//! What the agent is told to do: typed, complete, checked. `file` reads the
+//! TOML; this page is what the rest of the agent sees.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration. Every field has a value: what the file does not
+/// say is a default, and what it says wrong never gets here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// The link to the cloud.
+    pub edgehub: EdgeHub,
+    /// The store.
+    pub metamanager: MetaManager,
+    /// Pods.
+    pub edged: Edged,
+    /// The local socket.
+    pub control: Control,
+    /// Filter of the log, as env_logger reads it.
+    pub log: String,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeConfig {
+    /// Name of the Node object; the host name unless told.
+    pub name: String,
+    /// Labels given at registration.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations given at registration.
+    pub annotations: BTreeMap<String, String>,
+    /// Taints given at registration.
+    pub taints: Vec<Taint>,
+    /// InternalIP; the address of the default route unless told.
+    pub ip: Option<String>,
+}
+
+/// A taint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// The link to the cloud.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EdgeHub {
+    /// `HOST:PORT` of CloudHub's WebSocket (10000).
+    pub websocket: String,
+    /// `HOST:PORT` of CloudHub's HTTPS server (10002).
+    pub https: String,
+    /// First part of the URL; the cloud ignores it.
+    pub project: String,
+    /// CA certificate, PEM.
+    pub ca: PathBuf,
+    /// Client certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM, 0600.
+    pub key: PathBuf,
+    /// Between keepalives.
+    pub heartbeat: Duration,
+    /// Largest message taken, bytes.
+    pub max_message: usize,
+    /// `http://[USER:PASSWORD@]HOST:PORT`; CONNECT is used.
+    pub proxy: Option<String>,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetaManager {
+    /// Directory of store and journal, 0700.
+    pub dir: PathBuf,
+    /// Size of the journal, bytes.
+    pub journal: u64,
+}
+
+/// Pods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edged {
+    /// CRI socket.
+    pub runtime: PathBuf,
+    /// Pod directories.
+    pub root: PathBuf,
+    /// Log directories of pods.
+    pub pod_logs: PathBuf,
+    /// Links to the logs of containers.
+    pub container_logs: PathBuf,
+    /// `None`: ask the runtime.
+    pub systemd_cgroups: Option<bool>,
+    /// Where `kubepods` hangs.
+    pub cgroup_root: String,
+    /// Addresses of the cluster's DNS.
+    pub cluster_dns: Vec<String>,
+    /// Its domain.
+    pub cluster_domain: String,
+    /// The node's resolver file; empty for none.
+    pub resolv_conf: PathBuf,
+    /// At most so many pods.
+    pub max_pods: u32,
+    /// Kept from pods: milli-CPU.
+    pub reserved_cpu: i64,
+    /// Kept from pods: bytes.
+    pub reserved_memory: i64,
+    /// Images listed in the node's status.
+    pub max_images: usize,
+    /// Send Kubernetes Events.
+    pub events: bool,
+    /// Largest log file, bytes.
+    pub log_max_size: u64,
+    /// Log files kept for a container.
+    pub log_max_files: u32,
+    /// Sysctls beyond the safe ones; a trailing `*` matches.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Disk use in percent at which unused images go.
+    pub image_gc_high: u8,
+    /// Disk use in percent at which that ends.
+    pub image_gc_low: u8,
+    /// With policy Always, a local image is better than none while no registry
+    /// can be reached.
+    pub use_local_image_offline: bool,
+}
+
+/// The local socket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// Its path.
+    pub socket: PathBuf,
+}

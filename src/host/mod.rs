@@ -1,0 +1,4 @@
+//! The machine under the agent: clock, chance, tasks, signals, log, facts and
+//! the local socket. Nothing here knows anything of ours.
+
+pub mod tasks;

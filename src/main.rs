@@ -1,0 +1,7 @@
+//! argv to exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    selvedge::cli::main()
+}

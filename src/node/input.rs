@@ -1,0 +1,119 @@
+//! Everything that can wake the node: a closed list.
+
+use super::ids::{AskId, ContainerId, MsgId, OpId, PodUid, Session, Ticket};
+use super::runtime::{Failure, ImageSeen, Outcome, PodSeen, ProbeKind, ProbeResult, RuntimeInfo};
+use crate::wire::message::Message;
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A batch is on disk.
+    Stored(Ticket),
+    /// A batch is not on disk; what it held stays held.
+    StoreFailed {
+        /// Which.
+        ticket: Ticket,
+        /// Why.
+        why: String,
+    },
+    /// The disk takes batches again, or has been given up for the moment.
+    StoreHealth(Result<(), String>),
+
+    /// The WebSocket is open; whether the session lives is not known yet.
+    LinkUp(Session),
+    /// The WebSocket or the attempt to open it ended.
+    LinkDown {
+        /// Which, also for an attempt that got none.
+        session: Session,
+        /// How.
+        end: LinkEnd,
+    },
+    /// A message came.
+    Received(Session, Box<Message>),
+    /// Something came that is no message; the link stays.
+    Garbled(Session, String),
+    /// A message is on its way; the socket took it.
+    Sent(Session, MsgId),
+    /// An address or route changed: dialing may work now.
+    NetworkChanged,
+
+    /// The runtime is reached, or says something new about itself.
+    RuntimeUp(RuntimeInfo),
+    /// The runtime cannot be reached.
+    RuntimeDown(String),
+    /// All pods in the runtime; what is not here is gone.
+    Relisted(Vec<PodSeen>),
+    /// One pod in the runtime as it is now.
+    Seen(PodSeen),
+    /// All images in the runtime.
+    Images(Vec<ImageSeen>),
+    /// An op ended.
+    Done {
+        /// Which.
+        op: OpId,
+        /// For which pod.
+        pod: PodUid,
+        /// How.
+        result: Result<Outcome, Failure>,
+        /// The pod as the runtime shows it right after, if it could be asked.
+        seen: Option<PodSeen>,
+    },
+    /// A probe was answered.
+    Probed {
+        /// Where.
+        container: ContainerId,
+        /// Which.
+        kind: ProbeKind,
+        /// How.
+        result: ProbeResult,
+    },
+
+    /// The machine: capacity, addresses, pressure.
+    Facts(Box<super::presence::Facts>),
+    /// Somebody asks locally.
+    Asked(AskId, Ask),
+    /// The agent shall end. Pods stay.
+    Stop,
+}
+
+/// How a link ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// Nobody answered the dial, or refused it.
+    Unreachable(String),
+    /// The cloud closed it, or the network lost it.
+    Closed(String),
+    /// A message was larger than we take.
+    TooLarge(String),
+    /// We hung up ourselves.
+    HungUp,
+    /// There is no certificate, or it cannot be used.
+    Unusable(String),
+}
+
+/// A question asked on the local control socket.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// How is the agent.
+    Status,
+    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`.
+    Get {
+        /// The type.
+        kind: String,
+    },
+    /// One pod, told at length.
+    DescribePod {
+        /// `NAMESPACE/NAME`, or a name in `default`.
+        pod: String,
+    },
+    /// Where a container's log is.
+    LogOf {
+        /// `NAMESPACE/NAME`, or a name in `default`.
+        pod: String,
+        /// The container; the only one when empty.
+        container: String,
+        /// The one before.
+        previous: bool,
+    },
+}

@@ -1,0 +1,85 @@
+//! What the node asks of the disk: batches out, rows back in at the start.
+//! The shell is `metamanager`.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::Ticket;
+
+/// Changes that reach the disk together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its number; the disk answers with it.
+    pub ticket: Ticket,
+    /// In order.
+    pub changes: Vec<Change>,
+}
+
+/// One row set or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which row.
+    pub key: Key,
+    /// The row, or `None` to remove it.
+    pub row: Option<Row>,
+}
+
+/// Name of a row: table and key in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// The table.
+    pub table: Table,
+    /// `NAMESPACE/TYPE/NAME` of an object, or what the table says.
+    pub name: String,
+}
+
+/// Tables. Append only: the position is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Table {
+    /// Cluster objects as JSON, by resource.
+    Objects,
+    /// Newer versions of objects that are otherwise unchanged, by resource.
+    Versions,
+    /// Service account tokens, by the request that brought them.
+    Tokens,
+    /// What the node knows of itself, by name.
+    Node,
+}
+
+/// A row. Append only: the position is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row {
+    /// JSON of an object, without its managed fields.
+    Object(String),
+    /// A resourceVersion.
+    Version(u64),
+    /// A token and its life, milliseconds since the epoch.
+    Token {
+        /// The token; a secret.
+        token: String,
+        /// When the cloud gave it.
+        issued: i64,
+        /// When it ends.
+        expires: i64,
+    },
+    /// A short text.
+    Text(String),
+}
+
+impl Key {
+    /// Names a row.
+    pub fn new(table: Table, name: impl Into<String>) -> Self {
+        Self { table, name: name.into() }
+    }
+}
+
+impl Change {
+    /// Sets a row.
+    pub fn set(table: Table, name: impl Into<String>, row: Row) -> Self {
+        Self { key: Key::new(table, name), row: Some(row) }
+    }
+
+    /// Removes a row.
+    pub fn remove(table: Table, name: impl Into<String>) -> Self {
+        Self { key: Key::new(table, name), row: None }
+    }
+}

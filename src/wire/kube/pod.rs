@@ -1,0 +1,219 @@
+//! Pod: spec as wished, and the part of its status the agent must not lose.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Container, ObjectMeta, SeccompProfile, Unsupported, Volume};
+
+/// A pod.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// The metadata.
+    pub metadata: ObjectMeta,
+    /// What shall run.
+    pub spec: PodSpec,
+    /// What the cluster last heard; kept as JSON, for it is the base of patches.
+    pub status: Value,
+}
+
+/// What shall run.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    /// The node it is bound to.
+    pub node_name: String,
+    /// Main containers.
+    pub containers: Vec<Container>,
+    /// Run to completion one after the other, before the main ones.
+    pub init_containers: Vec<Container>,
+    /// Not supported yet.
+    pub ephemeral_containers: Option<Unsupported>,
+    /// When an ended container starts again.
+    pub restart_policy: RestartPolicy,
+    /// Seconds between TERM and KILL; 30 unless told.
+    pub termination_grace_period_seconds: Option<i64>,
+    /// Seconds the pod may live.
+    pub active_deadline_seconds: Option<i64>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+    /// How names are resolved.
+    pub dns_policy: DnsPolicy,
+    /// Added to, or instead of, the policy's.
+    pub dns_config: Option<DnsConfig>,
+    /// Lines of /etc/hosts.
+    pub host_aliases: Vec<HostAlias>,
+    /// Host name, else the pod's.
+    pub hostname: String,
+    /// With a host name, the domain below the namespace.
+    pub subdomain: String,
+    /// The host name is the fully qualified one.
+    #[serde(rename = "setHostnameAsFQDN")]
+    pub set_hostname_as_fqdn: bool,
+    /// The node's network.
+    pub host_network: bool,
+    /// The node's processes.
+    #[serde(rename = "hostPID")]
+    pub host_pid: bool,
+    /// The node's IPC.
+    #[serde(rename = "hostIPC")]
+    pub host_ipc: bool,
+    /// User namespaces are not supported: only `true` is accepted.
+    pub host_users: Option<bool>,
+    /// One process namespace for all containers.
+    pub share_process_namespace: bool,
+    /// Security of all containers.
+    pub security_context: PodSecurityContext,
+    /// The account whose token is mounted.
+    pub service_account_name: String,
+    /// Secrets with registry credentials.
+    pub image_pull_secrets: Vec<LocalReference>,
+    /// Must hold on the node's labels.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints the pod bears.
+    pub tolerations: Vec<Toleration>,
+    /// Weight for eviction.
+    pub priority: Option<i32>,
+    /// Conditions that must be true before the pod is ready.
+    pub readiness_gates: Vec<ReadinessGate>,
+    /// Runtime handlers other than the default are not supported.
+    pub runtime_class_name: Option<String>,
+    /// Not supported.
+    pub resource_claims: Option<Unsupported>,
+    /// Must be linux.
+    pub os: Option<PodOs>,
+}
+
+/// When an ended container starts again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum RestartPolicy {
+    /// However it ended.
+    #[default]
+    Always,
+    /// When it failed.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// How names are resolved in a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum DnsPolicy {
+    /// The cluster's DNS, unless on the host network.
+    #[default]
+    ClusterFirst,
+    /// The cluster's DNS in any case.
+    ClusterFirstWithHostNet,
+    /// The node's.
+    Default,
+    /// Only what the pod says itself.
+    None,
+}
+
+/// A pod's own DNS settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct DnsConfig {
+    /// Addresses.
+    pub nameservers: Vec<String>,
+    /// Domains.
+    pub searches: Vec<String>,
+    /// `ndots:5` and the like.
+    pub options: Vec<DnsOption>,
+}
+
+/// One resolver option.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct DnsOption {
+    /// Name.
+    pub name: String,
+    /// Value, for options that have one.
+    pub value: Option<String>,
+}
+
+/// One line of /etc/hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct HostAlias {
+    /// Address.
+    pub ip: String,
+    /// Names.
+    pub hostnames: Vec<String>,
+}
+
+/// An object of the pod's namespace, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LocalReference {
+    /// The name.
+    pub name: String,
+}
+
+/// A taint the pod bears.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Toleration {
+    /// Taint key; empty with `Exists` matches all.
+    pub key: String,
+    /// `Equal` unless told, or `Exists`.
+    pub operator: String,
+    /// Taint value.
+    pub value: String,
+    /// Effect; empty matches all.
+    pub effect: String,
+}
+
+/// A condition that others must set before the pod is ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ReadinessGate {
+    /// Type of the condition.
+    pub condition_type: String,
+}
+
+/// The operating system a pod is made for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodOs {
+    /// `linux` or `windows`.
+    pub name: String,
+}
+
+/// Security of all containers of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSecurityContext {
+    /// User id.
+    pub run_as_user: Option<i64>,
+    /// Group id.
+    pub run_as_group: Option<i64>,
+    /// Refuse uid 0.
+    pub run_as_non_root: Option<bool>,
+    /// Further groups.
+    pub supplemental_groups: Vec<i64>,
+    /// Group that owns the volumes.
+    pub fs_group: Option<i64>,
+    /// `Always` unless told, or `OnRootMismatch`.
+    pub fs_group_change_policy: Option<String>,
+    /// Kernel settings.
+    pub sysctls: Vec<Sysctl>,
+    /// System call filter.
+    pub seccomp_profile: Option<SeccompProfile>,
+    /// SELinux labels are not supported.
+    pub se_linux_options: Option<Unsupported>,
+    /// AppArmor profiles are not supported.
+    pub app_armor_profile: Option<Unsupported>,
+}
+
+/// One kernel setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Sysctl {
+    /// Name, with dots or slashes.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}

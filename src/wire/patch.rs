@@ -1,0 +1,120 @@
+//! Strategic merge patches of a status: only what changed.
+//!
+//! Source: Kubernetes' strategic merge patch; `conditions` merge by `type`,
+//! pod `podIPs`/`hostIPs` by `ip`, node `addresses` by `type`, every other list
+//! is replaced as a whole.
+
+use serde_json::{Map, Value, json};
+
+/// What turns `old` into `new`, or `None` when nothing would change.
+///
+/// Members that `old` has and `new` lacks are set to null, except those in
+/// `foreign`, which belong to others. Conditions of other owners survive.
+pub fn status(old: &Value, new: &Value, foreign: &[&str]) -> Option<Value> {
+    let empty = Map::new();
+    let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
+    let mut patch = Map::new();
+    for (key, value) in new {
+        match key.as_str() {
+            "conditions" => conditions(old.get(key), value, &mut patch),
+            "podIPs" | "hostIPs" | "addresses" => replace(key, old.get(key), value, &mut patch),
+            _ => {
+                if let Some(change) = merge(old.get(key), value) {
+                    patch.insert(key.clone(), change);
+                }
+            }
+        }
+    }
+    for key in old.keys() {
+        if !new.contains_key(key) && key != "conditions" && !foreign.contains(&key.as_str()) {
+            patch.insert(key.clone(), Value::Null);
+        }
+    }
+    (!patch.is_empty()).then(|| Value::Object(patch))
+}
+
+/// Only the conditions that differ, each whole, and their order.
+fn conditions(old: Option<&Value>, new: &Value, patch: &mut Map<String, Value>) {
+    let by_type = |list: Option<&Value>, kind: &Value| list.and_then(Value::as_array).and_then(|list| list.iter().find(|condition| &condition["type"] == kind).cloned());
+    let new = new.as_array().map_or(&[][..], Vec::as_slice);
+    let changed: Vec<Value> = new
+        .iter()
+        .filter_map(|condition| match by_type(old, &condition["type"]) {
+            None => Some(condition.clone()),
+            Some(before) => member(&before, condition),
+        })
+        .collect();
+    if changed.is_empty() {
+        return;
+    }
+    patch.insert("$setElementOrder/conditions".into(), new.iter().map(|condition| json!({ "type": condition["type"] })).collect());
+    patch.insert("conditions".into(), Value::Array(changed));
+}
+
+/// A changed element of a list merged by type: its key and what differs.
+fn member(before: &Value, after: &Value) -> Option<Value> {
+    let mut change = merge(Some(before), after)?;
+    if let Some(map) = before.as_object() {
+        for key in map.keys().filter(|key| after.get(key.as_str()).is_none() && map[key.as_str()] != Value::Null) {
+            change[key.as_str()] = Value::Null;
+        }
+    }
+    change["type"] = after["type"].clone();
+    Some(change)
+}
+
+/// A list merged by key that shall be exactly the new one.
+fn replace(key: &str, old: Option<&Value>, new: &Value, patch: &mut Map<String, Value>) {
+    if old == Some(new) || (old.is_none() && new.as_array().is_some_and(Vec::is_empty)) {
+        return;
+    }
+    let mut list = new.as_array().cloned().unwrap_or_default();
+    if old.is_some() {
+        list.push(json!({ "$patch": "replace" }));
+    }
+    patch.insert(key.to_owned(), Value::Array(list));
+}
+
+/// What differs, or `None`. Maps are merged, all else is replaced.
+fn merge(old: Option<&Value>, new: &Value) -> Option<Value> {
+    match (old, new) {
+        (Some(old), new) if old == new => None,
+        (Some(Value::Object(old)), Value::Object(new)) => {
+            let mut change: Map<String, Value> = new.iter().filter_map(|(key, value)| Some((key.clone(), merge(old.get(key), value)?))).collect();
+            for key in old.keys().filter(|key| !new.contains_key(key.as_str())) {
+                change.insert(key.clone(), Value::Null);
+            }
+            (!change.is_empty()).then_some(Value::Object(change))
+        }
+        (None, Value::Null) => None,
+        (_, new) => Some(new.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_said() {
+        let old = json!({"phase": "Pending", "qosClass": "Burstable", "reason": "x", "conditions": [{"type": "Ready", "status": "False", "reason": "r"}, {"type": "Mine", "status": "True"}]});
+        let new = json!({"phase": "Running", "qosClass": "Burstable", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "True"}]});
+        assert_eq!(
+            status(&old, &new, &[]),
+            Some(json!({"phase": "Running", "reason": null, "podIPs": [{"ip": "10.0.0.1"}],
+                "$setElementOrder/conditions": [{"type": "Ready"}], "conditions": [{"type": "Ready", "status": "True", "reason": null}]}))
+        );
+        assert_eq!(status(&new, &new, &[]), None);
+        assert_eq!(status(&old, &json!({"phase": "Pending", "qosClass": "Burstable"}), &["reason"]), None);
+    }
+
+    #[test]
+    fn keyed_lists_are_replaced_and_maps_merged() {
+        let old = json!({"addresses": [{"type": "InternalIP", "address": "1"}], "capacity": {"cpu": "1", "gone": "1"}});
+        let new = json!({"addresses": [{"type": "InternalIP", "address": "2"}], "capacity": {"cpu": "2"}});
+        assert_eq!(
+            status(&old, &new, &[]),
+            Some(json!({"addresses": [{"type": "InternalIP", "address": "2"}, {"$patch": "replace"}], "capacity": {"cpu": "2", "gone": null}}))
+        );
+    }
+}
