@@ -79,7 +79,9 @@ pub enum Input {
 /// How a link ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEnd {
-    /// Nobody answered the dial, or refused it.
+    /// The cloud's host refused the connection: it is there, CloudHub is not.
+    Refused(String),
+    /// Nobody answered the dial.
     Unreachable(String),
     /// The cloud closed it, or the network lost it.
     Closed(String),

@@ -1,9 +1,327 @@
-//! placeholder
+//! All decisions of the agent, as one value without clock, socket, task or
+//! await. Every fact enters it once, by [`Node::handle`]; every effect leaves it
+//! once, by the `poll_*` of the shell it is for.
+//!
+//! | verb | meaning |
+//! |---|---|
+//! | [`Node::handle`] | something happened; never fails, never blocks |
+//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_answer` | the next thing for that shell, asked only while it has room |
+//! | [`Node::deadline`] | when and why to come back |
+//! | [`Node::on_deadline`] | that instant came; early or twice does no harm |
+//! | [`Node::is_drained`] | after `Stop`: nothing left to say |
+//!
+//! This file only routes. A machine never knows another: what one needs of
+//! another is passed to it as an argument.
+
+mod answers;
+pub mod backoff;
+pub mod chance;
+mod cluster;
+mod disk;
+mod events;
 pub mod ids;
 pub mod input;
 pub mod link;
+mod meta;
+mod nodestatus;
 pub mod now;
 pub mod pod;
 pub mod presence;
+mod purpose;
+mod reports;
 pub mod runtime;
+mod runtime_health;
 pub mod store;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use chance::Chance;
+use disk::Disk;
+use events::Events;
+use ids::{AskId, PodUid, Session, Ticket};
+use input::{Ask, Input, LinkEnd};
+use link::Link;
+use meta::Meta;
+use nodestatus::{Facts, Health};
+use now::{Mono, Now};
+use pod::{Pods, World};
+use presence::{News, Presence};
+use purpose::Purpose;
+use runtime_health::RuntimeHealth;
+use store::{Batch, Key, Row, Table};
+
+use crate::config::Config;
+use crate::wire::message::{EDGED, META, operation, raw};
+use crate::wire::resource::{Resource, kind};
+
+/// What the disk held at the start.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// All rows.
+    pub rows: Vec<(Key, Row)>,
+    /// The last ticket on disk.
+    pub last: Ticket,
+    /// Why an earlier store is gone, if it is.
+    pub lost: Option<String>,
+}
+
+/// All decisions.
+#[derive(Debug)]
+pub struct Node {
+    settings: Config,
+    chance: Chance,
+    link: Link<Purpose>,
+    presence: Presence,
+    meta: Meta,
+    disk: Disk<cluster::Held>,
+    pods: Pods,
+    runtime: RuntimeHealth,
+    events: Events,
+    facts: Facts,
+    facts_known: bool,
+    lost: Option<String>,
+    answers: VecDeque<(AskId, Value)>,
+    counters: BTreeMap<&'static str, u64>,
+    stopping: bool,
+}
+
+impl Node {
+    /// A node that continues from its disk; `seed` is all the chance it gets.
+    pub fn new(settings: Config, restored: Restored, seed: u64, now: Now) -> Self {
+        let text = |name: &str| restored.rows.iter().any(|(key, _)| key.table == Table::Node && key.name == name);
+        let registered = text("registered");
+        let lost = restored.lost;
+        let mut meta = Meta::load(restored.rows);
+        let mut disk = Disk::new(restored.last);
+        cluster::prune(&mut meta, &mut disk);
+        let labels = cluster::node_labels(&meta, &settings.node.name);
+        let mut node = Self {
+            chance: Chance::new(seed),
+            link: Link::new(settings.edgehub.heartbeat, now),
+            presence: Presence::new(settings.node.clone(), registered, labels),
+            meta,
+            disk,
+            pods: Pods::default(),
+            runtime: RuntimeHealth::default(),
+            events: Events::new(settings.edged.events, &settings.node.name),
+            facts: Facts::default(),
+            facts_known: false,
+            lost,
+            answers: VecDeque::new(),
+            counters: BTreeMap::new(),
+            stopping: false,
+            settings,
+        };
+        cluster::want_all(&node.meta, &mut node.pods, now);
+        node.work(now);
+        node
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Stored(ticket) => self.stored(now, ticket),
+            Input::StoreFailed { ticket, why } => self.store_failed(now, ticket, why),
+            Input::StoreHealth(health) => self.disk.trouble = health.err(),
+            Input::LinkUp(session) => self.link_up(now, session),
+            Input::LinkDown { session, end } => self.link_down(now, session, end),
+            Input::Received(session, message) => self.received(now, session, &message),
+            Input::Garbled(_, why) => {
+                log::debug!(target: "edgehub", "something that is no message was ignored: {why}");
+                self.count("garbled_messages");
+            }
+            Input::Sent(..) => {}
+            Input::NetworkChanged => self.link.network_changed(now),
+            Input::RuntimeUp(info) => {
+                if self.runtime.up(info) {
+                    self.pods.order(runtime::Order::Relist);
+                }
+            }
+            Input::RuntimeDown(why) => {
+                self.runtime.down(why);
+                self.pods.runtime_down();
+            }
+            Input::Relisted(pods) => self.pods.relisted(now, pods),
+            Input::Seen(seen) => self.pods.seen(now, seen),
+            Input::Images(images) => self.runtime.images(images, self.settings.edged.max_images),
+            Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
+            Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
+            Input::Facts(facts) => self.learn(*facts),
+            Input::Asked(id, ask) => self.asked(now, id, &ask),
+            Input::Stop => {
+                self.stopping = true;
+                self.disk.flush();
+            }
+        }
+        self.work(now);
+    }
+
+    /// The instant of [`Node::deadline`] came.
+    pub fn on_deadline(&mut self, now: Now) {
+        self.work(now);
+    }
+
+    /// When and why to come back.
+    pub fn deadline(&self) -> Option<(Mono, &'static str)> {
+        let up = self.link.session().and_then(|_| self.presence.deadline());
+        [self.link.deadline(), up, self.pods.deadline()].into_iter().flatten().min()
+    }
+
+    /// The next batch for the disk.
+    pub fn poll_store(&mut self) -> Option<Batch> {
+        self.disk.poll()
+    }
+
+    /// The next thing for the link.
+    pub fn poll_cloud(&mut self) -> Option<link::Order> {
+        self.link.poll()
+    }
+
+    /// The next thing for the runtime.
+    pub fn poll_runtime(&mut self) -> Option<runtime::Order> {
+        self.pods.poll().filter(|_| !self.stopping)
+    }
+
+    /// The next answer for somebody who asked.
+    pub fn poll_answer(&mut self) -> Option<(AskId, Value)> {
+        self.answers.pop_front()
+    }
+
+    /// After `Stop`: nothing left to say.
+    pub fn is_drained(&self) -> bool {
+        self.stopping && self.disk.is_drained() && (self.link.session().is_none() || self.link.is_drained())
+    }
+
+    /// Lets every machine do what is due.
+    fn work(&mut self, now: Now) {
+        if self.stopping {
+            return;
+        }
+        self.link.on_deadline(now, &mut self.chance);
+        for late in self.link.expired(now) {
+            self.unanswered(now, late);
+        }
+        let world = World {
+            config: &self.settings.edged,
+            node: &self.settings.node.name,
+            labels: &self.presence.labels,
+            facts: &self.facts,
+            systemd: self.settings.edged.systemd_cgroups.or(self.runtime.info.systemd_cgroups).unwrap_or(false),
+            runtime: &self.runtime.info.name,
+            sources: &self.meta,
+            whole: self.lost.is_none(),
+        };
+        if self.facts_known {
+            self.pods.work(now, &world);
+        }
+        self.note_events(now);
+        if self.link.session().is_some() {
+            self.talk(now);
+        }
+    }
+
+    /// What is due to the cloud, the pulse first.
+    fn talk(&mut self, now: Now) {
+        let health = self.health();
+        self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
+        if self.presence.is_registered() {
+            cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
+            reports::send(&mut self.pods, &mut self.link, now, &mut self.chance);
+            while let Some(said) = self.events.poll() {
+                let resource = Resource::new(&said.namespace, kind::EVENT, &said.name).to_string();
+                let verb = if said.new { operation::INSERT } else { operation::UPDATE };
+                self.link.tell(link::message(now, &mut self.chance, EDGED, META, verb, resource, raw(&said.event)));
+            }
+        }
+    }
+
+    fn note_events(&mut self, now: Now) {
+        for worker in self.pods.iter_mut() {
+            for note in std::mem::take(&mut worker.events) {
+                if note.warning {
+                    log::debug!(target: "edged", "pod '{}': {}: {}", worker.key, note.reason, note.message);
+                }
+                self.events.note(now, ["Pod", &worker.key.namespace, &worker.key.name, worker.uid.as_str()], &note, &mut self.chance);
+            }
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            runtime_version: self.runtime.version(),
+            not_ready: self.not_ready(),
+            store: self.disk.trouble.clone(),
+            images: self.runtime.images.clone(),
+            max_pods: self.settings.edged.max_pods,
+            reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
+        }
+    }
+
+    /// Why pods cannot run here now.
+    fn not_ready(&self) -> Vec<String> {
+        let mut why = self.runtime.why();
+        why.extend(self.lost.iter().map(|lost| format!("StoreLost: {lost}")));
+        why
+    }
+
+    fn learn(&mut self, facts: Facts) {
+        if self.facts != facts {
+            if self.facts.ips != facts.ips || !self.facts_known {
+                self.pods.stir();
+            }
+            self.facts = facts;
+        }
+        self.facts_known = true;
+    }
+
+    fn link_up(&mut self, now: Now, session: Session) {
+        if !self.link.opened(now, session) {
+            return;
+        }
+        log::info!(target: "edgehub", "connected to '{}'", self.settings.edgehub.websocket);
+        reports::start_over(&mut self.pods);
+        self.link.on_deadline(now, &mut self.chance);
+        self.presence.opened(now, &mut self.link, &mut self.chance);
+    }
+
+    fn link_down(&mut self, now: Now, session: Session, end: LinkEnd) {
+        let was_up = self.link.session() == Some(session);
+        if was_up {
+            log::warn!(target: "edgehub", "the session with '{}' ended: {end}", self.settings.edgehub.websocket);
+        } else if self.link.last_end.as_ref() != Some(&end) {
+            log::warn!(target: "edgehub", "'{}' cannot be reached: {end}", self.settings.edgehub.websocket);
+        }
+        self.link.closed(now, session, end, &mut self.chance);
+        self.presence.closed();
+        self.count("link_losses");
+    }
+
+    fn unanswered(&mut self, now: Now, purpose: Purpose) {
+        self.count("unanswered_requests");
+        if self.presence.unanswered(now, &purpose) == News::Mute {
+            log::warn!(target: "edgehub", "the session answers nothing");
+            self.link.hang_up();
+        }
+    }
+
+    fn asked(&mut self, now: Now, id: AskId, ask: &Ask) {
+        let answer = answers::answer(self, ask, now);
+        self.answers.push_back((id, answer));
+    }
+
+    fn count(&mut self, name: &'static str) {
+        *self.counters.entry(name).or_default() += 1;
+    }
+
+    /// A short view of the pods for tests and benches: uid, phase, node's own
+    /// status.
+    pub fn pods(&self) -> impl Iterator<Item = (&PodUid, Option<&'static str>, &Value)> {
+        self.pods.iter().map(|worker| (&worker.uid, worker.phase(), &worker.status))
+    }
+}
+
+/// How long a question about an object waits for its answer.
+const OBJECT_LIMIT: Duration = Duration::from_secs(10);

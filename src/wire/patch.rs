@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 /// What turns `old` into `new`, or `None` when nothing would change.
 ///
-/// Members that `old` has and `new` lacks are set to null, except those in
-/// `foreign`, which belong to others. Conditions of other owners survive.
-pub fn status(old: &Value, new: &Value, foreign: &[&str]) -> Option<Value> {
+/// Members that `old` has and `new` lacks are set to null if they are among
+/// `own`; the others belong to somebody else, as conditions of other types do.
+pub fn status(old: &Value, new: &Value, own: &[&str]) -> Option<Value> {
     let empty = Map::new();
     let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
     let mut patch = Map::new();
@@ -25,10 +25,8 @@ pub fn status(old: &Value, new: &Value, foreign: &[&str]) -> Option<Value> {
             }
         }
     }
-    for key in old.keys() {
-        if !new.contains_key(key) && key != "conditions" && !foreign.contains(&key.as_str()) {
-            patch.insert(key.clone(), Value::Null);
-        }
+    for key in own.iter().filter(|key| old.contains_key(**key) && !new.contains_key(**key)) {
+        patch.insert((*key).to_owned(), Value::Null);
     }
     (!patch.is_empty()).then(|| Value::Object(patch))
 }
@@ -100,12 +98,12 @@ mod tests {
         let old = json!({"phase": "Pending", "qosClass": "Burstable", "reason": "x", "conditions": [{"type": "Ready", "status": "False", "reason": "r"}, {"type": "Mine", "status": "True"}]});
         let new = json!({"phase": "Running", "qosClass": "Burstable", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "True"}]});
         assert_eq!(
-            status(&old, &new, &[]),
+            status(&old, &new, &["reason"]),
             Some(json!({"phase": "Running", "reason": null, "podIPs": [{"ip": "10.0.0.1"}],
                 "$setElementOrder/conditions": [{"type": "Ready"}], "conditions": [{"type": "Ready", "status": "True", "reason": null}]}))
         );
         assert_eq!(status(&new, &new, &[]), None);
-        assert_eq!(status(&old, &json!({"phase": "Pending", "qosClass": "Burstable"}), &["reason"]), None);
+        assert_eq!(status(&old, &json!({"phase": "Pending", "qosClass": "Burstable"}), &[]), None);
     }
 
     #[test]

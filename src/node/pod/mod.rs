@@ -1,2 +1,310 @@
-//! placeholder
+//! The pods of this node: want, seen, plan. Each pod is driven by comparing
+//! what the cloud wants with what the runtime shows now; there is no saved
+//! progress that a restart could make a lie.
+//!
+//! Not here: how a step is carried out (`edged`), how the cloud is told
+//! (`node::reports`), where objects come from (`node::meta`).
+
+pub mod admit;
+mod conditions;
+mod order;
+mod outcome;
+mod phase;
+mod plan;
+mod probe;
+mod probing;
 pub mod render;
+mod restart;
+pub mod status;
+mod stop;
+mod terminal;
+mod view;
+pub mod worker;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use super::ids::{ContainerId, OpId, PodKey, PodUid};
+use super::now::{Mono, Now};
+use super::presence::Facts;
+use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
+use crate::config;
+use crate::wire::kube::Pod;
+use phase::Phase;
+use plan::Next;
+use worker::{Fate, Worker};
+
+/// All pods, and what the runtime is asked to do for them.
+#[derive(Debug, Default)]
+pub struct Pods {
+    workers: BTreeMap<PodUid, Worker>,
+    last_op: OpId,
+    orders: VecDeque<Order>,
+    /// Everything the runtime has was seen once since it was last reached.
+    listed: bool,
+}
+
+/// What the pods need to know of the rest of the node.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// Settings.
+    pub config: &'a config::Edged,
+    /// Name of the node.
+    pub node: &'a str,
+    /// Labels of the node.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The machine.
+    pub facts: &'a Facts,
+    /// The runtime groups by systemd slices.
+    pub systemd: bool,
+    /// Name of the runtime.
+    pub runtime: &'a str,
+    /// ConfigMaps, secrets, tokens.
+    pub sources: &'a dyn render::Sources,
+    /// Pods that only the runtime knows may be taken away: the store is whole.
+    pub whole: bool,
+}
+
+impl Pods {
+    /// The cloud wants a pod, as far as the disk knows.
+    pub fn want(&mut self, now: Now, pod: Rc<Pod>) {
+        let uid = PodUid::from(pod.metadata.uid.as_str());
+        let key = PodKey { namespace: pod.metadata.namespace.clone(), name: pod.metadata.name.clone() };
+        let worker = self.workers.entry(uid.clone()).or_insert_with(|| Worker::new(uid, key, None, now.wall));
+        if worker.pod.is_none() {
+            worker.fate = Fate::Run;
+        }
+        if pod.metadata.deletion_timestamp.is_some() && worker.fate != Fate::Removed {
+            worker.fate = Fate::Deleted;
+        }
+        worker.pod = Some(worker.with_status(pod));
+        worker.dirty = true;
+    }
+
+    /// The cluster's view of a pod's status, newer than the last report.
+    pub fn show_status(&mut self, uid: &PodUid, status: &serde_json::Value) {
+        let Some(worker) = self.workers.get_mut(uid) else { return };
+        if let Some(pod) = &mut worker.pod
+            && pod.status != *status
+        {
+            Rc::make_mut(pod).status = status.clone();
+            worker.dirty = true;
+        }
+    }
+
+    /// The object of a pod is gone.
+    pub fn unwant(&mut self, uid: &PodUid) {
+        if let Some(worker) = self.workers.get_mut(uid) {
+            worker.fate = Fate::Removed;
+            worker.dirty = true;
+        }
+    }
+
+    /// The runtime cannot be reached: ops in flight are lost, and what is seen
+    /// may be old.
+    pub fn runtime_down(&mut self) {
+        self.listed = false;
+        self.orders.clear();
+        self.workers.values_mut().for_each(|worker| worker.doing = None);
+    }
+
+    /// All pods the runtime has.
+    pub fn relisted(&mut self, now: Now, pods: Vec<PodSeen>) {
+        let first = !self.listed;
+        self.listed = true;
+        let mut there: BTreeMap<PodUid, PodSeen> = pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
+        for worker in self.workers.values_mut() {
+            let seen = there.remove(&worker.uid).unwrap_or_else(|| PodSeen { uid: worker.uid.clone(), key: worker.key.clone(), sandboxes: Vec::new(), containers: Vec::new() });
+            // An op in flight reports the pod itself, and newer.
+            if worker.doing.is_none() {
+                worker.adopted = first;
+                worker.look(now, seen);
+            }
+            worker.dirty = true;
+        }
+        for (uid, seen) in there {
+            let mut worker = Worker::new(uid.clone(), seen.key.clone(), None, now.wall);
+            worker.seen = seen;
+            self.workers.insert(uid, worker);
+        }
+    }
+
+    /// One pod as the runtime shows it.
+    pub fn seen(&mut self, now: Now, seen: PodSeen) {
+        match self.workers.get_mut(&seen.uid) {
+            Some(worker) => {
+                worker.adopted = false;
+                worker.look(now, seen);
+            }
+            None if !seen.is_empty() => {
+                let mut worker = Worker::new(seen.uid.clone(), seen.key.clone(), None, now.wall);
+                worker.seen = seen;
+                self.workers.insert(worker.uid.clone(), worker);
+            }
+            None => {}
+        }
+    }
+
+    /// A step ended.
+    pub fn done(&mut self, now: Now, op: OpId, uid: &PodUid, result: Result<Outcome, Failure>, seen: Option<PodSeen>) {
+        let Some(worker) = self.workers.get_mut(uid) else { return };
+        if let Some(seen) = seen {
+            worker.adopted = false;
+            worker.look(now, seen);
+        }
+        if worker.doing.as_ref().is_some_and(|(doing, _)| *doing == op) {
+            let (_, doing) = worker.doing.take().expect("it was looked at just now");
+            worker.ended(now, doing, result);
+        }
+    }
+
+    /// A probe was answered.
+    pub fn probed(&mut self, now: Now, container: &ContainerId, kind: ProbeKind, result: &ProbeResult) {
+        for worker in self.workers.values_mut() {
+            worker.probed(now, container, kind, result);
+        }
+    }
+
+    /// Plans every pod that something happened to.
+    pub fn work(&mut self, now: Now, world: &World<'_>) {
+        if !self.listed {
+            return;
+        }
+        let due: Vec<PodUid> = self.workers.values().filter(|worker| worker.dirty || worker.wake.is_some_and(|(at, _)| at <= now.mono)).map(|worker| worker.uid.clone()).collect();
+        for uid in due {
+            self.admit(&uid, world);
+            let Some(worker) = self.workers.get_mut(&uid) else { continue };
+            worker.dirty = false;
+            worker.wake = None;
+            if worker.pod.is_none() && !world.whole {
+                continue;
+            }
+            let orders = worker.probes_due(now, world);
+            self.orders.extend(orders.into_iter().map(Order::Probe));
+            self.plan(&uid, now, world);
+        }
+    }
+
+    fn plan(&mut self, uid: &PodUid, now: Now, world: &World<'_>) {
+        let Some(worker) = self.workers.get_mut(uid) else { return };
+        if worker.doing.is_none() {
+            match plan::next(worker, world, now) {
+                Next::Do(step, doing) => {
+                    self.last_op = self.last_op.next();
+                    worker.doing = Some((self.last_op, doing));
+                    self.orders.push_back(Order::Op(Op { id: self.last_op, pod: uid.clone(), step }));
+                }
+                Next::Wait(Some((at, why))) => worker.wake_at(at, why),
+                Next::Wait(None) => {}
+                Next::Gone => {
+                    self.workers.remove(uid);
+                    return;
+                }
+            }
+        }
+        let Some(pod) = worker.pod.clone() else { return };
+        let host = status::Host { ips: &world.facts.ips, runtime: world.runtime };
+        if let Some(status) = status::status(worker, &pod, host, now) {
+            worker.status = status;
+        }
+    }
+
+    /// A pod the runtime does not have yet must fit in beside the others.
+    fn admit(&mut self, uid: &PodUid, world: &World<'_>) {
+        let Some(worker) = self.workers.get(uid) else { return };
+        if worker.fate != Fate::Run || worker.prepared.is_some() || !worker.seen.is_empty() {
+            return;
+        }
+        let Some(pod) = worker.pod.clone() else { return };
+        if phase::phase(worker, &pod).is_terminal() {
+            return;
+        }
+        let others: Vec<&Pod> = self.workers.values().filter(|other| other.uid != *uid && other.counts()).filter_map(|other| other.pod.as_deref()).collect();
+        let verdict = admit::admit(&pod, &others, world);
+        let worker = self.workers.get_mut(uid).expect("it was there just now");
+        if let Err((reason, message)) = verdict {
+            worker.note(true, reason, message.clone(), None);
+            worker.fate = Fate::Rejected { reason, message };
+        }
+    }
+
+    /// The next thing for the runtime's shell.
+    pub fn poll(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// Something for the runtime's shell that is not for one pod.
+    pub fn order(&mut self, order: Order) {
+        self.orders.push_back(order);
+    }
+
+    /// When to plan again although nothing happened.
+    pub fn deadline(&self) -> Option<(Mono, &'static str)> {
+        if !self.listed {
+            return None;
+        }
+        self.workers.values().filter_map(|worker| worker.wake).min()
+    }
+
+    /// All pods.
+    pub fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// All pods, to be told what the cluster knows.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.workers.values_mut()
+    }
+
+    /// One pod.
+    pub fn get(&self, uid: &PodUid) -> Option<&Worker> {
+        self.workers.get(uid)
+    }
+
+    /// One pod, to be told what the cluster knows.
+    pub fn get_mut(&mut self, uid: &PodUid) -> Option<&mut Worker> {
+        self.workers.get_mut(uid)
+    }
+
+    /// Something all pods may depend on changed.
+    pub fn stir(&mut self) {
+        self.workers.values_mut().for_each(|worker| worker.dirty = true);
+    }
+}
+
+impl Worker {
+    /// A new spec comes without the status the cluster last showed.
+    fn with_status(&self, mut pod: Rc<Pod>) -> Rc<Pod> {
+        if let Some(before) = &self.pod
+            && pod.status.is_null()
+            && !before.status.is_null()
+        {
+            Rc::make_mut(&mut pod).status = before.status.clone();
+        }
+        pod
+    }
+
+    /// It takes room on the node.
+    fn counts(&self) -> bool {
+        match (&self.fate, &self.pod) {
+            (Fate::Rejected { .. }, _) | (_, None) => false,
+            (Fate::Run | Fate::Failed { .. } | Fate::Deleted | Fate::Removed, Some(pod)) => !phase::phase(self, pod).is_terminal(),
+        }
+    }
+
+    /// Whether its object may be deleted in the cluster: it ended, the cluster
+    /// knows how, and nothing of it is left.
+    pub fn may_be_deleted(&self) -> bool {
+        self.fate == Fate::Deleted && self.told
+    }
+
+    /// Whether its phase is terminal and everything has stopped.
+    pub fn has_ended(&self) -> bool {
+        self.is_stopped() && self.pod.as_ref().is_some_and(|pod| phase::phase(self, pod).is_terminal())
+    }
+
+    /// Its phase, for people.
+    pub fn phase(&self) -> Option<&'static str> {
+        self.pod.as_ref().map(|pod| phase::phase(self, pod)).map(Phase::as_str)
+    }
+}

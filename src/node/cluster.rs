@@ -1,0 +1,385 @@
+//! The cloud's messages, taken in: which object they are about, what must be on
+//! disk before they are acknowledged, whose answer they are.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::chance::Chance;
+use super::disk::Disk;
+use super::ids::{PodUid, Session, Ticket};
+use super::link::{self, Link};
+use super::meta::{Incoming, Meta, Verdict};
+use super::now::{Now, Wall};
+use super::pod::render::{self, TokenRequest};
+use super::pod::worker::{Fate, Worker};
+use super::pod::{Pods, render::needs};
+use super::presence::News;
+use super::purpose::Purpose;
+use super::reports::{self, Answer};
+use super::store::{Change, Row, Table};
+use super::{Node, OBJECT_LIMIT};
+use crate::wire::kube::{self, NodeObject, Pod};
+use crate::wire::message::{EDGED, META, Message, RESOURCE, null, operation, raw};
+use crate::wire::resource::{CLUSTER, Resource, kind};
+use crate::wire::rfc3339;
+
+/// What waits for the disk.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// An ack, for this session only.
+    Ack(Session, Box<Message>),
+    /// An object takes effect.
+    Object(Resource, Box<Incoming>),
+}
+
+/// How soon a missing object is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Pods that the disk knows are wanted.
+pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
+    for (resource, json) in meta.all(kind::POD) {
+        match kube::read::<Pod>(&json) {
+            Ok(pod) => pods.want(now, Rc::new(pod)),
+            Err(why) => log::error!(target: "metamanager", "stored object '{resource}' cannot be read: {why}"),
+        }
+    }
+}
+
+/// ConfigMaps and secrets no stored pod refers to are forgotten.
+pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
+    let used: BTreeSet<String> = meta.all(kind::POD).filter_map(|(_, json)| kube::read::<Pod>(&json).ok()).flat_map(|pod| names(&pod)).collect();
+    let unused: Vec<String> = [kind::CONFIG_MAP, kind::SECRET].iter().flat_map(|of| meta.all(of)).map(|(resource, _)| resource.to_string()).filter(|name| !used.contains(name)).collect();
+    let changes: Vec<Change> = unused.iter().filter_map(|name| meta.drop(name, "")).flatten().collect();
+    if !changes.is_empty() {
+        disk.put(changes);
+    }
+}
+
+/// Names on the wire of what a pod refers to.
+fn names(pod: &Pod) -> Vec<String> {
+    let needs = needs(pod);
+    let of = |kind: &'static str| move |name: String| Resource::new(&pod.metadata.namespace, kind, &name).to_string();
+    needs.config_maps.into_iter().map(of(kind::CONFIG_MAP)).chain(needs.secrets.into_iter().map(of(kind::SECRET))).collect()
+}
+
+/// Labels of the node, as stored.
+pub(super) fn node_labels(meta: &Meta, node: &str) -> std::collections::BTreeMap<String, String> {
+    let name = Resource::new(CLUSTER, kind::NODE, node).to_string();
+    meta.json(&name).and_then(|json| kube::read::<NodeObject>(&json).ok()).map(|node| node.metadata.labels).unwrap_or_default()
+}
+
+/// Asks for what living pods need and the node does not have: one question
+/// per object at a time, for the cloud loses some of several (design 6).
+pub(super) fn ask(pods: &Pods, meta: &Meta, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+    let living = |worker: &&Worker| matches!(worker.fate, Fate::Run);
+    for pod in pods.iter().filter(living).filter_map(|worker| worker.pod.as_ref()) {
+        for name in names(pod) {
+            if meta.should_ask(&name, now.mono, ASK_AGAIN) && link.under_way(|purpose| matches!(purpose, Purpose::Object(other) if *other == name)) == 0 {
+                let message = link::message(now, chance, EDGED, META, operation::QUERY, name.clone(), null());
+                link.request(now, message, Purpose::Object(name), OBJECT_LIMIT, false);
+            }
+        }
+        for token in needs(pod).tokens {
+            ask_token(token, meta, link, now, chance);
+        }
+    }
+}
+
+fn ask_token(token: TokenRequest, meta: &Meta, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+    if !meta.token_is_due(&token.key(), now.wall) || link.under_way(|purpose| matches!(purpose, Purpose::Token(other) if *other == token)) > 0 {
+        return;
+    }
+    let resource = Resource::new(&token.namespace, kind::TOKEN, &token.account).to_string();
+    let message = link::message(now, chance, EDGED, META, operation::QUERY, resource, raw(&token.body()));
+    link.request(now, message, Purpose::Token(token), OBJECT_LIMIT, false);
+}
+
+/// What the cloud answered: the object, or the code of its refusal.
+fn result(content: &str) -> Result<Value, u16> {
+    let mut value: Value = serde_json::from_str(content).unwrap_or_default();
+    let code = |error: &Value| error["ErrStatus"]["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
+    if value.get("ErrStatus").is_some() {
+        return Err(code(&value));
+    }
+    let Some(map) = value.as_object_mut().filter(|map| map.contains_key("Err") && map.contains_key("Object")) else { return Ok(value) };
+    // A failure may be an empty object; only null is success.
+    match map.get("Err") {
+        Some(Value::Null) | None => {
+            let mut object = map.remove("Object").unwrap_or_default();
+            strip(&mut object);
+            Ok(object)
+        }
+        Some(error) => Err(code(error)),
+    }
+}
+
+/// What the agent never looks at and the cloud sends every time.
+fn strip(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+}
+
+impl Node {
+    /// A message came.
+    pub(super) fn received(&mut self, now: Now, session: Session, message: &Message) {
+        if self.link.session() != Some(session) {
+            return;
+        }
+        log::trace!(target: "edgehub", "received '{}' of '{}' from '{}'", message.route.operation, message.route.resource, message.route.source);
+        if message.route.operation == operation::RESPONSE
+            && let Some(purpose) = self.link.answered(&message.header.parent_msg_id)
+        {
+            return self.answered(now, session, message, purpose);
+        }
+        let Some(resource) = message.resource().filter(|_| message.route.group == RESOURCE) else {
+            self.count("ignored_messages");
+            return self.ack(now, session, message, None);
+        };
+        match message.route.operation.as_str() {
+            operation::INSERT | operation::UPDATE => self.object_came(now, session, message, &resource),
+            operation::DELETE => self.object_went(now, session, message, &resource),
+            // A late answer: the object is good all the same.
+            operation::RESPONSE if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) => self.object_answered(now, session, message, &resource),
+            _ => self.ack(now, session, message, None),
+        }
+    }
+
+    /// Acknowledges, at once or when the ticket is on disk.
+    fn ack(&mut self, now: Now, session: Session, message: &Message, ticket: Option<Ticket>) {
+        if !message.wants_ack() {
+            return;
+        }
+        let ack = message.ack(self.chance.uuid(), now.wall.0);
+        match ticket {
+            Some(ticket) => self.disk.hold(ticket, Held::Ack(session, Box::new(ack))),
+            None => self.link.ack(session, ack),
+        }
+    }
+
+    fn object_came(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
+        let incoming = match Incoming::read(resource, message.content.get()) {
+            Ok(incoming) => incoming,
+            Err(why) => {
+                log::warn!(target: "metamanager", "object '{resource}' is refused: {why}");
+                self.count("refused_objects");
+                return self.ack(now, session, message, None);
+            }
+        };
+        if self.is_of_no_use(resource, &incoming) {
+            return self.ack(now, session, message, None);
+        }
+        match self.meta.judge(&incoming) {
+            Verdict::Stale => self.ack(now, session, message, None),
+            Verdict::Same => {
+                if let Some((key, row)) = self.meta.bump(&incoming) {
+                    self.disk.put_lazily(key, row);
+                }
+                self.show(resource, &incoming);
+                self.ack(now, session, message, None);
+            }
+            Verdict::Pending(ticket) => {
+                self.meta.bump(&incoming);
+                self.ack(now, session, message, Some(ticket));
+            }
+            Verdict::News => {
+                let ticket = self.disk.put(Meta::changes(&incoming));
+                self.meta.keep(&incoming, ticket);
+                self.disk.hold(ticket, Held::Object(resource.clone(), Box::new(incoming)));
+                self.ack(now, session, message, Some(ticket));
+            }
+        }
+    }
+
+    /// Pods of other nodes, and ConfigMaps nobody here refers to: acknowledged
+    /// and not kept, for they can be asked for.
+    fn is_of_no_use(&self, resource: &Resource, incoming: &Incoming) -> bool {
+        match resource.kind.as_str() {
+            kind::POD => {
+                let pod: Value = serde_json::from_str(&incoming.json).unwrap_or_default();
+                pod["spec"]["nodeName"].as_str().is_some_and(|node| node != self.settings.node.name)
+            }
+            kind::CONFIG_MAP | kind::SECRET => self.meta.json(&incoming.name).is_none() && !self.pods.iter().filter_map(|worker| worker.pod.as_ref()).any(|pod| names(pod).contains(&incoming.name)),
+            _ => false,
+        }
+    }
+
+    /// An object takes effect: it is on disk, or nothing but stopping follows.
+    fn takes_effect(&mut self, now: Now, resource: &Resource, incoming: &Incoming) {
+        match resource.kind.as_str() {
+            kind::POD => match kube::read::<Pod>(&incoming.json) {
+                Ok(pod) => {
+                    self.replace_older(resource, &pod);
+                    self.pods.want(now, Rc::new(pod));
+                    self.show(resource, incoming);
+                }
+                Err(why) => self.malformed(now, resource, incoming, &why),
+            },
+            kind::NODE => self.show(resource, incoming),
+            kind::CONFIG_MAP | kind::SECRET => self.pods.stir(),
+            _ => {}
+        }
+    }
+
+    /// Another pod of the same name is gone from the cluster.
+    fn replace_older(&mut self, resource: &Resource, pod: &Pod) {
+        let older: Vec<PodUid> = self
+            .pods
+            .iter()
+            .filter(|worker| worker.key.namespace == resource.namespace && worker.key.name == resource.name && worker.uid.as_str() != pod.metadata.uid && worker.pod.is_some())
+            .map(|worker| worker.uid.clone())
+            .collect();
+        older.iter().for_each(|uid| self.pods.unwant(uid));
+    }
+
+    /// A pod that cannot be read is refused in its status, by the field's name.
+    fn malformed(&mut self, now: Now, resource: &Resource, incoming: &Incoming, why: &kube::Malformed) {
+        log::warn!(target: "metamanager", "pod '{resource}' is refused: {why}");
+        self.count("refused_objects");
+        let Ok(object) = kube::read::<kube::Object>(&incoming.json) else { return };
+        let uid = PodUid::from(object.metadata.uid.as_str());
+        self.pods.want(now, Rc::new(Pod { metadata: object.metadata, ..Pod::default() }));
+        if let Some(worker) = self.pods.get_mut(&uid)
+            && worker.fate == Fate::Run
+        {
+            worker.fate = Fate::Rejected { reason: "Malformed", message: format!("spec cannot be read: {why}") };
+        }
+    }
+
+    /// What the cluster shows of an object that is known.
+    fn show(&mut self, resource: &Resource, incoming: &Incoming) {
+        match resource.kind.as_str() {
+            kind::POD => {
+                let uid = PodUid::from(incoming.uid.as_str());
+                let reporting = self.link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } if *other == uid)) > 0;
+                self.pods.show_status(&uid, &incoming.status);
+                if let Some(worker) = self.pods.get_mut(&uid).filter(|_| !reporting) {
+                    reports::contradicted(worker, &incoming.status);
+                }
+            }
+            kind::NODE if resource.name == self.settings.node.name => {
+                if let Ok(node) = kube::read::<NodeObject>(&incoming.json) {
+                    self.presence.seen(&node);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn object_went(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
+        let uid = Incoming::read(resource, message.content.get()).map(|incoming| incoming.uid).unwrap_or_default();
+        let mut changes = self.meta.drop(&resource.to_string(), &uid).unwrap_or_default();
+        if resource.kind == kind::POD {
+            let gone: Vec<PodUid> = self.pods.iter().filter(|worker| if uid.is_empty() { worker.key.namespace == resource.namespace && worker.key.name == resource.name } else { worker.uid.as_str() == uid }).map(|worker| worker.uid.clone()).collect();
+            for uid in &gone {
+                changes.extend(self.meta.drop_tokens(uid.as_str()));
+                self.pods.unwant(uid);
+            }
+        }
+        if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) {
+            self.pods.stir();
+        }
+        let ticket = (!changes.is_empty()).then(|| self.disk.put(changes));
+        self.ack(now, session, message, ticket);
+    }
+
+    fn object_answered(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
+        match result(message.content.get()) {
+            Ok(object) if object.is_object() => self.object_came(now, session, message, resource),
+            Ok(_) | Err(404) => {
+                self.meta.not_found(&resource.to_string(), now.mono);
+                self.pods.stir();
+                self.ack(now, session, message, None);
+            }
+            Err(_) => self.ack(now, session, message, None),
+        }
+    }
+
+    /// An answer to a request of ours.
+    fn answered(&mut self, now: Now, session: Session, message: &Message, purpose: Purpose) {
+        let content = message.content.get();
+        let health = self.health();
+        let mut news = News::None;
+        match purpose {
+            Purpose::Object(name) => match Resource::parse(&name) {
+                Some(resource) => return self.object_answered(now, session, message, &resource),
+                None => self.count("ignored_messages"),
+            },
+            Purpose::Token(request) => self.token_came(now, &request, content),
+            Purpose::NodeQuery => news = self.presence.queried(now, result(content), &self.facts, &health, &mut self.link, &mut self.chance),
+            Purpose::NodeInsert => news = self.presence.inserted(now, result(content), &mut self.link, &mut self.chance),
+            Purpose::NodeLabels => {}
+            Purpose::NodeStatus { sent } => self.presence.reported(now, sent, result(content)),
+            Purpose::LeaseQuery | Purpose::LeaseInsert | Purpose::LeaseUpdate => self.presence.leased(now, result(content), &mut self.link, &mut self.chance),
+            Purpose::PodStatus { uid, sent, ended } => {
+                let answer = match result(content) {
+                    Ok(_) => Answer::Ok,
+                    Err(404 | 409) => Answer::Gone,
+                    Err(_) => Answer::Failed,
+                };
+                if let Some(worker) = self.pods.get_mut(&uid) {
+                    reports::reported(worker, sent, ended, answer);
+                }
+            }
+            Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
+        }
+        if let News::Registered(uid) = news {
+            self.disk.put_lazily(super::store::Key::new(Table::Node, "registered"), Row::Text(uid));
+            log::info!(target: "edgehub", "node '{}' is registered", self.settings.node.name);
+        }
+        self.ack(now, session, message, None);
+    }
+
+    fn token_came(&mut self, now: Now, request: &TokenRequest, content: &str) {
+        let Ok(object) = result(content) else { return };
+        let (Some(token), Some(expires)) = (object["status"]["token"].as_str(), object["status"]["expirationTimestamp"].as_str().and_then(rfc3339::parse)) else { return };
+        let change = self.meta.keep_token(&request.key(), token, now.wall, Wall(expires));
+        self.disk.put(vec![change]);
+        self.pods.stir();
+    }
+
+    /// A ticket is on disk: what it held is free.
+    pub(super) fn stored(&mut self, now: Now, ticket: Ticket) {
+        self.disk.trouble = None;
+        self.meta.settled(ticket, true);
+        for held in self.disk.stored(ticket) {
+            match held {
+                Held::Ack(session, ack) => self.link.ack(session, *ack),
+                Held::Object(resource, incoming) => self.takes_effect(now, &resource, &incoming),
+            }
+        }
+    }
+
+    /// A ticket will not reach the disk: no ack, and of what it held only
+    /// stopping takes effect.
+    pub(super) fn store_failed(&mut self, now: Now, ticket: Ticket, why: String) {
+        if self.disk.trouble.is_none() {
+            log::error!(target: "metamanager", "nothing can be stored: {why}");
+        }
+        self.meta.settled(ticket, false);
+        for held in self.disk.failed(ticket, why) {
+            match held {
+                Held::Object(resource, incoming) if resource.kind == kind::POD && incoming.is_terminating() => self.takes_effect(now, &resource, &incoming),
+                Held::Object(..) | Held::Ack(..) => {}
+            }
+        }
+    }
+}
+
+/// Renders need tokens even when a pod names none.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_found_in_both_shapes_of_answers() {
+        assert_eq!(result(r#"{"ErrStatus":{"code":404}}"#), Err(404));
+        assert_eq!(result(r#"{"Object":{},"Err":{"ErrStatus":{"code":409}}}"#), Err(409));
+        assert_eq!(result(r#"{"Object":{},"Err":{}}"#), Err(500));
+        assert_eq!(result(r#"{"Object":{"metadata":{"name":"a","managedFields":[1]}},"Err":null}"#), Ok(serde_json::json!({"metadata":{"name":"a"}})));
+        assert_eq!(result(r#""OK""#), Ok("OK".into()));
+    }
+}

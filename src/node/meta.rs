@@ -1,0 +1,313 @@
+//! What the node knows of the cluster: objects the cloud sent, newer wins.
+//! Not what they mean, nor when they are asked for.
+//!
+//! An object is kept as canonical JSON: without managed fields, version and
+//! status, for those change with every echo of our own reports. An update whose
+//! canonical form is on disk already costs no write.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::ids::Ticket;
+use super::now::{Mono, Wall};
+use super::pod::render::{Lookup, Sources, TokenRequest};
+use super::store::{Change, Key, Row, Table};
+use crate::wire::kube::{self, ConfigMap, Secret};
+use crate::wire::resource::{Resource, kind};
+
+/// The known objects.
+#[derive(Debug, Default)]
+pub struct Meta {
+    objects: BTreeMap<String, Entry>,
+    tokens: BTreeMap<String, Token>,
+    /// Answered with NotFound; asked again while somebody needs it.
+    absent: BTreeMap<String, Mono>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    version: u64,
+    uid: String,
+    json: Rc<str>,
+    standing: Standing,
+}
+
+/// How an object stands with the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    OnDisk,
+    Pending(Ticket),
+    Failed,
+}
+
+#[derive(Clone)]
+struct Token {
+    token: Rc<str>,
+    issued: Wall,
+    expires: Wall,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "token until {}", self.expires.0)
+    }
+}
+
+/// An object as it came, made canonical.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Its name on the wire.
+    pub name: String,
+    /// Its uid; empty in some deletes.
+    pub uid: String,
+    /// Its version; 0 when it has none.
+    pub version: u64,
+    /// The canonical form.
+    pub json: Rc<str>,
+    /// The status as the cluster has it.
+    pub status: Value,
+}
+
+/// What an update means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Older than what is known.
+    Stale,
+    /// Known, and on disk.
+    Same,
+    /// Known, and on its way to the disk.
+    Pending(Ticket),
+    /// News.
+    News,
+}
+
+impl Incoming {
+    /// Reads an object; the error says what is wrong with it.
+    pub fn read(resource: &Resource, content: &str) -> Result<Self, String> {
+        let mut value: Value = serde_json::from_str(content).map_err(|why| format!("the object is no JSON: {why}"))?;
+        kube::drop_nulls(&mut value);
+        let object = value.as_object_mut().ok_or("the object is no JSON object")?;
+        let status = object.remove("status").unwrap_or_default();
+        object.remove("kind");
+        object.remove("apiVersion");
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or("metadata: missing")?;
+        metadata.remove("managedFields");
+        metadata.remove("generation");
+        let version = metadata.remove("resourceVersion").and_then(|version| version.as_str()?.parse().ok()).unwrap_or(0);
+        let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if resource.kind == kind::POD && matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
+            object.insert("status".into(), json!({ "phase": status["phase"] }));
+        }
+        Ok(Self { name: resource.to_string(), uid, version, json: value.to_string().into(), status })
+    }
+
+    /// A member of the metadata.
+    fn metadata(&self) -> kube::ObjectMeta {
+        kube::read::<kube::Object>(&self.json).map(|object| object.metadata).unwrap_or_default()
+    }
+
+    /// Whether a graceful deletion began.
+    pub fn is_terminating(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+}
+
+impl Meta {
+    /// Reads what was on disk.
+    pub fn load(rows: Vec<(Key, Row)>) -> Self {
+        let mut meta = Self::default();
+        let mut versions = BTreeMap::new();
+        for (key, row) in rows {
+            match (key.table, row) {
+                (Table::Objects, Row::Object(json)) => {
+                    let uid = kube::read::<kube::Object>(&json).map(|object| object.metadata.uid).unwrap_or_default();
+                    meta.objects.insert(key.name, Entry { version: 0, uid, json: json.into(), standing: Standing::OnDisk });
+                }
+                (Table::Versions, Row::Version(version)) => {
+                    versions.insert(key.name, version);
+                }
+                (Table::Tokens, Row::Token { token, issued, expires }) => {
+                    meta.tokens.insert(key.name, Token { token: token.into(), issued: Wall(issued), expires: Wall(expires) });
+                }
+                (Table::Objects | Table::Versions | Table::Tokens | Table::Node, _) => {}
+            }
+        }
+        for (name, entry) in &mut meta.objects {
+            entry.version = versions.get(name).copied().unwrap_or(0);
+        }
+        meta
+    }
+
+    /// What an update means for what is known.
+    pub fn judge(&self, incoming: &Incoming) -> Verdict {
+        let Some(known) = self.objects.get(&incoming.name) else { return Verdict::News };
+        if known.uid == incoming.uid && incoming.version < known.version {
+            return Verdict::Stale;
+        }
+        match known.standing {
+            Standing::OnDisk if known.json == incoming.json => Verdict::Same,
+            Standing::Pending(ticket) if known.json == incoming.json => Verdict::Pending(ticket),
+            Standing::OnDisk | Standing::Pending(_) | Standing::Failed => Verdict::News,
+        }
+    }
+
+    /// A newer version of an otherwise known object, worth writing lazily.
+    pub fn bump(&mut self, incoming: &Incoming) -> Option<(Key, Row)> {
+        let known = self.objects.get_mut(&incoming.name)?;
+        known.version = known.version.max(incoming.version);
+        Some((Key::new(Table::Versions, &*incoming.name), Row::Version(known.version)))
+    }
+
+    /// The rows that make an object known.
+    pub fn changes(incoming: &Incoming) -> Vec<Change> {
+        vec![
+            Change::set(Table::Objects, &*incoming.name, Row::Object(incoming.json.to_string())),
+            Change::set(Table::Versions, &*incoming.name, Row::Version(incoming.version)),
+        ]
+    }
+
+    /// Knows an object from now on; it is on its way to the disk.
+    pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
+        self.absent.remove(&incoming.name);
+        let entry = Entry { version: incoming.version, uid: incoming.uid.clone(), json: incoming.json.clone(), standing: Standing::Pending(ticket) };
+        self.objects.insert(incoming.name.clone(), entry);
+    }
+
+    /// Forgets an object: the rows to remove. Nothing when another one, of
+    /// another uid, has its name by now.
+    pub fn drop(&mut self, name: &str, uid: &str) -> Option<Vec<Change>> {
+        let known = self.objects.get(name)?;
+        if !uid.is_empty() && !known.uid.is_empty() && known.uid != uid {
+            return None;
+        }
+        self.objects.remove(name);
+        Some(vec![Change::remove(Table::Objects, name), Change::remove(Table::Versions, name)])
+    }
+
+    /// A batch reached the disk, or did not.
+    pub fn settled(&mut self, ticket: Ticket, on_disk: bool) {
+        for entry in self.objects.values_mut() {
+            match entry.standing {
+                Standing::Pending(pending) if on_disk && pending <= ticket => entry.standing = Standing::OnDisk,
+                Standing::Pending(pending) if pending == ticket => entry.standing = Standing::Failed,
+                Standing::Pending(_) | Standing::OnDisk | Standing::Failed => {}
+            }
+        }
+    }
+
+    /// The canonical JSON of an object.
+    pub fn json(&self, name: &str) -> Option<Rc<str>> {
+        self.objects.get(name).map(|entry| entry.json.clone())
+    }
+
+    /// All objects of a type, by name on the wire.
+    pub fn all(&self, of: &str) -> impl Iterator<Item = (Resource, Rc<str>)> {
+        self.objects.iter().filter_map(move |(name, entry)| Resource::parse(name).filter(|resource| resource.kind == of).map(|resource| (resource, entry.json.clone())))
+    }
+
+    /// The cloud has no such object.
+    pub fn not_found(&mut self, name: &str, now: Mono) {
+        if !self.objects.contains_key(name) {
+            self.absent.insert(name.to_owned(), now);
+        }
+    }
+
+    /// Whether an object has to be asked for: never answered, or missing for
+    /// so long that it is worth another question.
+    pub fn should_ask(&self, name: &str, now: Mono, again: Duration) -> bool {
+        !self.objects.contains_key(name) && self.absent.get(name).is_none_or(|asked| now.since(*asked) >= again)
+    }
+
+    /// Keeps a token: the row for it.
+    pub fn keep_token(&mut self, key: &str, token: &str, issued: Wall, expires: Wall) -> Change {
+        self.tokens.insert(key.to_owned(), Token { token: token.into(), issued, expires });
+        Change::set(Table::Tokens, key, Row::Token { token: token.to_owned(), issued: issued.0, expires: expires.0 })
+    }
+
+    /// Whether a token is missing or past 80 % of its life (or a day): the
+    /// cloud should be asked, and until it answers the old one is used.
+    pub fn token_is_due(&self, key: &str, now: Wall) -> bool {
+        self.tokens.get(key).is_none_or(|token| {
+            let (age, life) = (now.since(token.issued), token.expires.since(token.issued));
+            age >= life.mul_f64(0.8) || age >= Duration::from_secs(24 * 3600)
+        })
+    }
+
+    /// Forgets the tokens of a pod: the rows to remove.
+    pub fn drop_tokens(&mut self, uid: &str) -> Vec<Change> {
+        let gone: Vec<String> = self.tokens.keys().filter(|key| key.contains(uid)).cloned().collect();
+        gone.into_iter()
+            .map(|key| {
+                self.tokens.remove(&key);
+                Change::remove(Table::Tokens, key)
+            })
+            .collect()
+    }
+
+    fn lookup<T: serde::de::DeserializeOwned>(&self, of: &str, namespace: &str, name: &str) -> Lookup<T> {
+        let name = Resource::new(namespace, of, name).to_string();
+        match self.objects.get(&name).map(|entry| kube::read(&entry.json)) {
+            Some(Ok(object)) => Lookup::Here(object),
+            Some(Err(_)) => Lookup::Absent,
+            None if self.absent.contains_key(&name) => Lookup::Absent,
+            None => Lookup::Unknown,
+        }
+    }
+}
+
+impl Sources for Meta {
+    fn config_map(&self, namespace: &str, name: &str) -> Lookup<ConfigMap> {
+        self.lookup(kind::CONFIG_MAP, namespace, name)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Lookup<Secret> {
+        self.lookup(kind::SECRET, namespace, name)
+    }
+
+    fn token(&self, request: &TokenRequest) -> Lookup<String> {
+        self.tokens.get(&request.key()).map_or(Lookup::Unknown, |token| Lookup::Here(token.token.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(version: u32, extra: &str) -> Incoming {
+        let content = format!(r#"{{"kind":"Pod","metadata":{{"name":"p","uid":"u","resourceVersion":"{version}","managedFields":[1]}},"spec":{{"x":1{extra}}},"status":{{"phase":"Running","n":{version}}}}}"#);
+        Incoming::read(&Resource::new("default", kind::POD, "p"), &content).expect("an object")
+    }
+
+    #[test]
+    fn an_echo_of_our_own_status_is_no_news() {
+        let mut meta = Meta::default();
+        let first = pod(5, "");
+        assert_eq!(meta.judge(&first), Verdict::News);
+        meta.keep(&first, Ticket(1));
+        assert_eq!(meta.judge(&pod(6, "")), Verdict::Pending(Ticket(1)));
+        meta.settled(Ticket(1), true);
+        assert_eq!(meta.judge(&pod(6, "")), Verdict::Same);
+        assert_eq!(meta.judge(&pod(6, r#","y":2"#)), Verdict::News);
+        assert_eq!(meta.judge(&pod(4, r#","y":2"#)), Verdict::Stale);
+    }
+
+    #[test]
+    fn what_did_not_reach_the_disk_is_written_again_when_repeated() {
+        let mut meta = Meta::default();
+        meta.keep(&pod(5, ""), Ticket(1));
+        meta.settled(Ticket(1), false);
+        assert_eq!(meta.judge(&pod(5, "")), Verdict::News);
+    }
+
+    #[test]
+    fn a_delete_of_an_older_pod_of_the_same_name_is_ignored() {
+        let mut meta = Meta::default();
+        meta.keep(&pod(5, ""), Ticket(1));
+        assert!(meta.drop("default/pod/p", "older").is_none());
+        assert!(meta.drop("default/pod/p", "").is_some());
+        assert!(meta.drop("default/pod/p", "u").is_none());
+    }
+}

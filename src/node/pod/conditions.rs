@@ -1,0 +1,91 @@
+//! The conditions of a pod, in kubelet's order and words.
+//!
+//! Source: edge-node.md 1.18.
+
+use serde_json::{Value, json};
+
+use super::order::is_initialized;
+use super::phase::Phase;
+use super::worker::Worker;
+use crate::node::now::Now;
+use crate::wire::kube::Pod;
+use crate::wire::rfc3339;
+
+struct Verdict {
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    const YES: Self = Self { holds: true, reason: "", message: String::new() };
+
+    fn no(reason: &'static str, message: String) -> Self {
+        Self { holds: false, reason, message }
+    }
+}
+
+/// All conditions this node sets.
+pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, containers: &[Value], now: Now) -> Value {
+    let ready = containers_ready(phase, containers);
+    let pod_ready = gates(pod).map_or_else(|| containers_ready(phase, containers), |message| if ready.holds { Verdict::no("ReadinessGatesNotReady", message) } else { containers_ready(phase, containers) });
+    let sandbox = if worker.seen.ready_sandbox().is_some() { Verdict::YES } else { Verdict::no("", String::new()) };
+    let all = [
+        ("PodReadyToStartContainers", sandbox),
+        ("Initialized", initialized(worker, pod, phase)),
+        ("Ready", pod_ready),
+        ("ContainersReady", ready),
+        ("PodScheduled", Verdict::YES),
+    ];
+    all.into_iter().map(|(kind, verdict)| condition(worker, pod, kind, &verdict, now)).collect()
+}
+
+fn initialized(worker: &Worker, pod: &Pod, phase: Phase) -> Verdict {
+    if phase == Phase::Succeeded {
+        return Verdict { reason: "PodCompleted", ..Verdict::YES };
+    }
+    if is_initialized(worker, pod) {
+        return Verdict::YES;
+    }
+    let waiting: Vec<&str> = pod
+        .spec
+        .init_containers
+        .iter()
+        .filter(|container| worker.seen.current(&container.name).and_then(|seen| seen.exit()).is_none_or(|exit| exit.code != 0))
+        .map(|container| container.name.as_str())
+        .collect();
+    Verdict::no("ContainersNotInitialized", format!("containers with incomplete status: [{}]", waiting.join(" ")))
+}
+
+fn containers_ready(phase: Phase, containers: &[Value]) -> Verdict {
+    match phase {
+        Phase::Succeeded => return Verdict::no("PodCompleted", String::new()),
+        Phase::Failed => return Verdict::no("PodFailed", String::new()),
+        Phase::Pending | Phase::Running => {}
+    }
+    let unready: Vec<&str> = containers.iter().filter(|container| container["ready"] != true).filter_map(|container| container["name"].as_str()).collect();
+    if unready.is_empty() { Verdict::YES } else { Verdict::no("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))) }
+}
+
+/// Conditions others must set first, as the cluster last showed them.
+fn gates(pod: &Pod) -> Option<String> {
+    let holds = |kind: &str| pod.status["conditions"].as_array().is_some_and(|all| all.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"));
+    let missing: Vec<String> =
+        pod.spec.readiness_gates.iter().filter(|gate| !holds(&gate.condition_type)).map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist or is not True.", gate.condition_type)).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+fn condition(worker: &Worker, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
+    let status = if verdict.holds { "True" } else { "False" };
+    let find = |status: &Value| status["conditions"].as_array().and_then(|all| all.iter().find(|condition| condition["type"] == kind).cloned());
+    let before = find(&worker.status).or_else(|| find(&pod.status)).filter(|before| before["status"] == status);
+    let since = before.as_ref().and_then(|before| before["lastTransitionTime"].as_str()).map_or_else(|| rfc3339::seconds(now.wall.0), str::to_owned);
+    let mut condition = json!({ "type": kind, "status": status, "lastTransitionTime": since });
+    if !verdict.reason.is_empty() {
+        condition["reason"] = verdict.reason.into();
+    }
+    if !verdict.message.is_empty() {
+        condition["message"] = verdict.message.as_str().into();
+    }
+    condition
+}

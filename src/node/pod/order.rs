@@ -1,0 +1,113 @@
+//! Which container is next: init containers one after the other, sidecars among
+//! them, then the main ones side by side.
+//!
+//! Source: edge-node.md 1.7 and 1.8.
+
+use super::worker::{Worker, is_sidecar};
+use crate::node::now::{Mono, Now, Wall};
+use crate::node::runtime::ContainerState;
+use crate::wire::kube::{Container, Pod, RestartPolicy};
+
+/// What to do about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// Start it.
+    Start,
+    /// A start would be due, but the back-off bars it until then.
+    Wait {
+        /// When it may start.
+        until: Mono,
+        /// The wait as people are told it, in seconds.
+        seconds: u64,
+    },
+    /// It was created and never started: take it away, then start.
+    Replace,
+    /// Nothing to do, and the next may have its turn.
+    Pass,
+    /// Nothing to do, and nothing after it has a turn.
+    Block,
+    /// It failed for good, and the pod with it.
+    Failed,
+}
+
+/// The containers that have a turn, in order.
+pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container, Turn)> {
+    let mut turns = Vec::new();
+    if !is_initialized(worker, pod) {
+        for container in &pod.spec.init_containers {
+            let turn = init_turn(worker, pod, container, now);
+            let goes_on = turn == Turn::Pass;
+            turns.push((container, turn));
+            if !goes_on {
+                return turns;
+            }
+        }
+    } else {
+        turns.extend(pod.spec.init_containers.iter().filter(|container| is_sidecar(container)).map(|container| (container, turn(worker, container, RestartPolicy::Always, now))));
+    }
+    turns.extend(pod.spec.containers.iter().map(|container| (container, turn(worker, container, pod.spec.restart_policy, now))));
+    turns
+}
+
+/// Init is over once a main container of the present sandbox was ever made.
+pub fn is_initialized(worker: &Worker, pod: &Pod) -> bool {
+    pod.spec.init_containers.is_empty()
+        || pod.spec.containers.iter().any(|container| worker.seen.current(&container.name).is_some())
+        || pod.spec.init_containers.iter().all(|container| init_is_done(worker, container))
+}
+
+fn init_is_done(worker: &Worker, container: &Container) -> bool {
+    worker.seen.current(&container.name).is_some_and(|seen| if is_sidecar(container) { seen.is_running() && worker.is_started(seen) } else { seen.exit().is_some_and(|exit| exit.code == 0) })
+}
+
+fn init_turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Turn {
+    let sidecar = is_sidecar(container);
+    let Some(seen) = worker.seen.current(&container.name) else { return barred(worker, container, now) };
+    match &seen.state {
+        ContainerState::Created => Turn::Replace,
+        ContainerState::Running { .. } | ContainerState::Unknown if sidecar && worker.is_started(seen) => Turn::Pass,
+        ContainerState::Running { .. } | ContainerState::Unknown => Turn::Block,
+        ContainerState::Exited(exit) if exit.code == 0 && !sidecar => Turn::Pass,
+        ContainerState::Exited(_) if pod.spec.restart_policy == RestartPolicy::Never && !sidecar => Turn::Failed,
+        ContainerState::Exited(exit) => after_exit(worker, container, exit.finished, now),
+    }
+}
+
+fn turn(worker: &Worker, container: &Container, policy: RestartPolicy, now: Now) -> Turn {
+    let Some(seen) = worker.seen.current(&container.name) else {
+        // After a new sandbox a container that was done stays done.
+        return match worker.seen.latest(&container.name).and_then(|seen| seen.exit()) {
+            Some(exit) if !restarts(policy, exit.code) => Turn::Pass,
+            Some(_) | None => barred(worker, container, now),
+        };
+    };
+    match &seen.state {
+        ContainerState::Created => Turn::Replace,
+        ContainerState::Running { .. } | ContainerState::Unknown => Turn::Pass,
+        ContainerState::Exited(exit) if !restarts(policy, exit.code) => Turn::Pass,
+        ContainerState::Exited(exit) => after_exit(worker, container, exit.finished, now),
+    }
+}
+
+/// Whether a container that ended so starts again.
+pub fn restarts(policy: RestartPolicy, code: i32) -> bool {
+    match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
+    }
+}
+
+fn after_exit(worker: &Worker, container: &Container, finished: Wall, now: Now) -> Turn {
+    let memory = worker.containers.get(&container.name);
+    match memory.map_or(Ok(()), |memory| memory.restarts.check(now, finished)) {
+        Ok(()) => barred(worker, container, now),
+        Err((until, wait)) => Turn::Wait { until, seconds: wait.as_secs() },
+    }
+}
+
+/// A start that is due, unless a failed pull or create bars it.
+fn barred(worker: &Worker, container: &Container, now: Now) -> Turn {
+    let until = worker.containers.get(&container.name).filter(|memory| memory.trouble.is_some()).map_or(Mono(0), |memory| memory.pulls.until());
+    if until > now.mono { Turn::Wait { until, seconds: 0 } } else { Turn::Start }
+}

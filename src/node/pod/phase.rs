@@ -1,0 +1,88 @@
+//! The phase of a pod, from the ends of its containers.
+//!
+//! Source: edge-node.md 1.18.
+
+use super::order::{is_initialized, restarts};
+use super::worker::{Fate, Worker, is_sidecar};
+use crate::node::runtime::ContainerState;
+use crate::wire::kube::{Pod, RestartPolicy};
+
+/// Where a pod is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all containers were started once.
+    Pending,
+    /// At least one runs or will run again.
+    Running,
+    /// All ended well, for good.
+    Succeeded,
+    /// All ended, some badly, for good.
+    Failed,
+}
+
+impl Phase {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+
+    /// Nothing of the pod will run again.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// The phase by want and seen. A terminal phase that the cluster knows sticks.
+pub fn phase(worker: &Worker, pod: &Pod) -> Phase {
+    match pod.status["phase"].as_str() {
+        Some("Succeeded") => return Phase::Succeeded,
+        Some("Failed") => return Phase::Failed,
+        _ => {}
+    }
+    let by_containers = by_containers(worker, pod);
+    match worker.fate {
+        Fate::Rejected { .. } => Phase::Failed,
+        Fate::Failed { .. } if worker.is_stopped() => Phase::Failed,
+        // A pod that is deleted ends as its containers did; what never ran failed.
+        Fate::Deleted | Fate::Removed if worker.is_stopped() => ended(worker, pod),
+        Fate::Failed { .. } | Fate::Deleted | Fate::Removed if by_containers.is_terminal() && !worker.is_stopped() => Phase::Running,
+        Fate::Run | Fate::Failed { .. } | Fate::Deleted | Fate::Removed => by_containers,
+    }
+}
+
+fn ended(worker: &Worker, pod: &Pod) -> Phase {
+    let well = pod.spec.containers.iter().all(|container| worker.seen.latest(&container.name).and_then(|seen| seen.exit()).is_some_and(|exit| exit.code == 0));
+    if well { Phase::Succeeded } else { Phase::Failed }
+}
+
+fn by_containers(worker: &Worker, pod: &Pod) -> Phase {
+    if !is_initialized(worker, pod) {
+        let failed = pod.spec.init_containers.iter().filter(|container| !is_sidecar(container)).any(|container| {
+            let code = worker.seen.current(&container.name).and_then(|seen| seen.exit()).map(|exit| exit.code);
+            code.is_some_and(|code| code != 0) && pod.spec.restart_policy == RestartPolicy::Never
+        });
+        return if failed { Phase::Failed } else { Phase::Pending };
+    }
+    let (mut waiting, mut running, mut bad, mut again) = (false, false, false, false);
+    for container in &pod.spec.containers {
+        match worker.seen.latest(&container.name).map(|seen| &seen.state) {
+            None | Some(ContainerState::Created) => waiting |= worker.seen.earlier(&container.name).next().is_none(),
+            Some(ContainerState::Running { .. } | ContainerState::Unknown) => running = true,
+            Some(ContainerState::Exited(exit)) => {
+                bad |= exit.code != 0;
+                again |= restarts(pod.spec.restart_policy, exit.code);
+            }
+        }
+    }
+    match (waiting, running || again, bad) {
+        (true, _, _) => Phase::Pending,
+        (false, true, _) => Phase::Running,
+        (false, false, true) => Phase::Failed,
+        (false, false, false) => Phase::Succeeded,
+    }
+}

@@ -1,0 +1,316 @@
+//! The next step of a pod, from what is wanted and what the runtime shows now.
+//! At most one step is under way; after each of them the plan is made anew.
+//!
+//! ```text
+//!   Run:      volumes > sandbox > init, one after the other > main containers
+//!   Deleted:  stop all > final status told > remove > clean > object deleted
+//!   Removed:  stop all > remove > clean > forgotten
+//! ```
+
+use std::rc::Rc;
+
+use super::order::{self, Turn};
+use super::phase::phase;
+use super::render::{self, Context, Wait};
+use super::status::is_as_wanted;
+use super::stop;
+use super::worker::{Doing, Fate, Kill, Trouble, Worker, all_containers};
+use super::{World, terminal};
+use crate::node::now::{Mono, Now};
+use crate::node::runtime::{ContainerState, EnsureImage, Start, Step};
+use crate::wire::kube::{Container, Pod, PullPolicy};
+
+/// What comes next for a pod.
+#[derive(Debug)]
+pub enum Next {
+    /// A step.
+    Do(Step, Doing),
+    /// Nothing, before this instant or before something happens.
+    Wait(Option<(Mono, &'static str)>),
+    /// Nothing ever again: forget the pod.
+    Gone,
+}
+
+/// How long a pod waits for an object that is missing, before it looks again.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The next step.
+pub fn next(worker: &mut Worker, world: &World<'_>, now: Now) -> Next {
+    let pod = worker.pod.clone();
+    match (&worker.fate, pod) {
+        (Fate::Rejected { .. }, _) => Next::Wait(None),
+        (Fate::Run, Some(pod)) => run(worker, &pod, world, now),
+        (Fate::Run | Fate::Deleted | Fate::Removed | Fate::Failed { .. }, pod) => end(worker, pod.as_deref(), now),
+    }
+}
+
+/// The way out: stop, tell, remove, clean.
+fn end(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
+    if !worker.is_stopped() {
+        return stop::everything(worker, pod, now);
+    }
+    match worker.fate {
+        Fate::Failed { .. } => return Next::Wait(None),
+        // The final status is read from the containers, so they stay until the
+        // cluster knows it.
+        Fate::Deleted if !worker.told => return Next::Wait(None),
+        Fate::Run | Fate::Rejected { .. } | Fate::Deleted | Fate::Removed => {}
+    }
+    if let Some(wait) = barred(worker, now) {
+        return wait;
+    }
+    if !worker.seen.is_empty() {
+        let containers = worker.seen.containers.iter().map(|container| container.id.clone()).collect();
+        let sandboxes = worker.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+        return Next::Do(Step::Remove { containers, sandboxes }, Doing::Remove);
+    }
+    if !worker.cleaned {
+        let cgroup = worker.prepared.as_ref().map_or(String::new(), |prepared| prepared.cgroup.parent.clone());
+        return Next::Do(Step::Clean { key: worker.key.clone(), cgroup }, Doing::Clean);
+    }
+    if worker.fate == Fate::Removed { Next::Gone } else { Next::Wait(None) }
+}
+
+/// The whole pod waits after a failure.
+fn barred(worker: &Worker, now: Now) -> Option<Next> {
+    let until = worker.retry.until();
+    (worker.trouble.is_some() && until > now.mono).then_some(Next::Wait(Some((until, "pod step failed"))))
+}
+
+fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next {
+    if phase(worker, pod).is_terminal() {
+        return if worker.is_stopped() { Next::Wait(None) } else { stop::everything(worker, Some(pod), now) };
+    }
+    if let Some(next) = deadline(worker, pod, now) {
+        return next;
+    }
+    let refusals = render::refusals(pod, world.config);
+    if !refusals.is_empty() {
+        worker.trouble = Some(Trouble { reason: "Unsupported", message: refusals.join("; ") });
+        return Next::Wait(None);
+    }
+    if let Some(next) = barred(worker, now) {
+        return next;
+    }
+    if let Some(next) = volumes(worker, pod, world, now).or_else(|| sandbox(worker, pod, world)).or_else(|| kill(worker, pod)) {
+        return next;
+    }
+    containers(worker, pod, world, now)
+}
+
+/// `activeDeadlineSeconds`.
+fn deadline(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
+    let limit = std::time::Duration::from_secs(u64::try_from(pod.spec.active_deadline_seconds?).ok()?);
+    let started = terminal::started(worker, pod);
+    let lived = now.wall.since(started);
+    if lived < limit {
+        worker.wake_at(now.mono + (limit - lived), "active deadline");
+        return None;
+    }
+    worker.fate = Fate::Failed { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline".to_owned() };
+    worker.note(false, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline".to_owned(), None);
+    Some(stop::everything(worker, Some(pod), now))
+}
+
+/// Volumes as they should be; a pod that has them goes on while one of their
+/// sources is missing.
+fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
+    match render::prepare(&world.context(worker, pod)) {
+        Ok(prepare) if worker.prepared.as_ref() == Some(&prepare) => None,
+        Ok(prepare) => Some(Next::Do(Step::Prepare(prepare.clone()), Doing::Prepare(Box::new(prepare)))),
+        Err(_) if worker.prepared.is_some() => {
+            worker.wake_at(now.mono + LOOK_AGAIN, "missing object");
+            None
+        }
+        Err(Wait::Unknown(_)) => Some(Next::Wait(None)),
+        Err(Wait::Missing(what)) => {
+            worker.note(true, "FailedMount", what, None);
+            Some(Next::Wait(Some((now.mono + LOOK_AGAIN, "missing object"))))
+        }
+    }
+}
+
+/// One sandbox, ready, with an address.
+fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
+    let usable = worker.seen.ready_sandbox().filter(|sandbox| pod.spec.host_network || !sandbox.ips.is_empty());
+    let stale: Vec<_> = worker.seen.sandboxes.iter().filter(|sandbox| sandbox.ready && usable.is_none_or(|usable| usable.id != sandbox.id)).map(|sandbox| sandbox.id.clone()).collect();
+    if usable.is_some() && stale.is_empty() {
+        return None;
+    }
+    let in_stale: Vec<_> = worker.seen.running().filter(|container| usable.is_none_or(|usable| usable.id != container.sandbox)).cloned().collect();
+    if !stale.is_empty() || !in_stale.is_empty() {
+        let containers = in_stale.iter().map(|seen| stop::one(seen, Some(pod), None)).collect();
+        worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
+        return Some(Next::Do(Step::Stop { containers, sandboxes: stale }, Doing::Stop));
+    }
+    let attempt = worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt + 1);
+    Some(Next::Do(Step::MakeSandbox(Box::new(render::sandbox(&world.context(worker, pod), attempt))), Doing::Sandbox))
+}
+
+/// Containers that must be stopped although the pod goes on: a probe's verdict,
+/// a failed hook, another image wanted.
+fn kill(worker: &mut Worker, pod: &Pod) -> Option<Next> {
+    for container in all_containers(pod) {
+        let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()).cloned() else { continue };
+        if !is_as_wanted(&seen, container) {
+            worker.memory(&container.name).kill = Some(Kill { why: format!("Container {} definition changed, will be restarted", container.name), grace: None });
+        }
+        let Some(kill) = worker.memory(&container.name).kill.clone() else { continue };
+        worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
+        return Some(Next::Do(Step::Stop { containers: vec![stop::one(&seen, Some(pod), kill.grace)], sandboxes: Vec::new() }, Doing::Stop));
+    }
+    None
+}
+
+fn containers(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Next {
+    if let Some(next) = post_start(worker, pod, world) {
+        return next;
+    }
+    let mut wake = None;
+    for (container, turn) in order::turns(worker, pod, now) {
+        match turn {
+            Turn::Start => match start(worker, pod, container, world, now) {
+                Some(next) => return next,
+                None => worker.wake_at(now.mono + LOOK_AGAIN, "missing object"),
+            },
+            Turn::Wait { until, seconds } => {
+                back_off(worker, container, seconds);
+                wake = earlier(wake, until);
+            }
+            Turn::Replace => {
+                let created = worker.seen.current(&container.name).map(|seen| seen.id.clone());
+                return Next::Do(Step::Remove { containers: created.into_iter().collect(), sandboxes: Vec::new() }, Doing::Remove);
+            }
+            Turn::Pass | Turn::Block | Turn::Failed => {}
+        }
+    }
+    Next::Wait(wake.map(|at| (at, "container back-off")))
+}
+
+fn earlier(wake: Option<Mono>, at: Mono) -> Option<Mono> {
+    Some(wake.map_or(at, |wake| wake.min(at)))
+}
+
+fn back_off(worker: &mut Worker, container: &Container, seconds: u64) {
+    if seconds == 0 {
+        return;
+    }
+    let message = format!("back-off {} restarting failed container={} pod={}_{}({})", kubelet_duration(seconds), container.name, worker.key.name, worker.key.namespace, worker.uid);
+    let trouble = Trouble { reason: "CrashLoopBackOff", message };
+    if worker.trouble_of(&container.name) != Some(&trouble) {
+        worker.note(true, "BackOff", format!("Back-off restarting failed container {} in pod {}_{}({})", container.name, worker.key.name, worker.key.namespace, worker.uid), Some(&container.name));
+        worker.memory(&container.name).trouble = Some(trouble);
+    }
+}
+
+/// `10s`, `1m20s`, as Go prints durations.
+fn kubelet_duration(seconds: u64) -> String {
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}
+
+fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
+    for container in all_containers(pod) {
+        let Some(seen) = worker.seen.current(&container.name) else { continue };
+        let running = matches!(seen.state, ContainerState::Running { .. });
+        let id = seen.id.clone();
+        if !running || !worker.containers.get(&container.name).is_some_and(|memory| memory.post_start) {
+            continue;
+        }
+        let ip = world.ips(worker, pod).first().cloned().unwrap_or_default();
+        let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()).and_then(|handler| render::action(handler, container, &ip));
+        worker.memory(&container.name).post_start = false;
+        if let Some(hook) = hook {
+            return Some(Next::Do(Step::PostStart { container: id, hook }, Doing::PostStart(container.name.clone())));
+        }
+    }
+    None
+}
+
+/// The image first, then the container. `None` when an object is missing.
+fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_>, now: Now) -> Option<Next> {
+    let context = world.context(worker, pod);
+    let sandbox = render::sandbox(&context, worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt));
+    let Some(image) = worker.containers.get(&container.name).and_then(|memory| memory.image.clone()) else {
+        let reference = match render::image_reference(&container.image) {
+            Ok(reference) => reference,
+            Err(message) => return wait_with(worker, container, "InvalidImageName", message),
+        };
+        let policy = render::pull_policy(container);
+        let ensure = EnsureImage { auths: world.auths(pod, &reference), image: reference, always: policy == PullPolicy::Always, never: policy == PullPolicy::Never, sandbox: Box::new(sandbox) };
+        return Some(Next::Do(Step::EnsureImage(ensure), Doing::Image(container.name.clone())));
+    };
+    let restarts = worker.seen.latest(&container.name).map_or(0, |seen| seen.restarts + 1);
+    let rendered = match render::container(&context, container, restarts, &image, &sandbox) {
+        Ok(rendered) => rendered,
+        Err(Wait::Unknown(_)) => return None,
+        Err(Wait::Missing(what)) => return wait_with(worker, container, "CreateContainerConfigError", what),
+    };
+    let _ = now;
+    let replaces = worker.seen.earlier(&container.name).map(|seen| seen.id.clone()).collect();
+    let start = Start {
+        sandbox: worker.seen.sandbox()?.id.clone(),
+        sandbox_config: sandbox,
+        config: rendered.config,
+        hosts: rendered.hosts,
+        termination_log: rendered.termination_log,
+        sub_paths: rendered.sub_paths,
+        replaces,
+    };
+    Some(Next::Do(Step::Start(Box::new(start)), Doing::Start(container.name.clone())))
+}
+
+fn wait_with(worker: &mut Worker, container: &Container, reason: &'static str, message: String) -> Option<Next> {
+    let trouble = Trouble { reason, message };
+    if worker.trouble_of(&container.name) != Some(&trouble) {
+        worker.note(true, "Failed", format!("Error: {}", trouble.message), Some(&container.name));
+        worker.memory(&container.name).trouble = Some(trouble);
+    }
+    None
+}
+
+impl Worker {
+    /// Plans again at this instant at the latest.
+    pub fn wake_at(&mut self, at: Mono, why: &'static str) {
+        if self.wake.is_none_or(|(before, _)| at < before) {
+            self.wake = Some((at, why));
+        }
+    }
+}
+
+impl World<'_> {
+    fn auths(&self, pod: &Pod, image: &str) -> Vec<crate::wire::cri::AuthConfig> {
+        let secrets: Vec<_> = pod
+            .spec
+            .image_pull_secrets
+            .iter()
+            .filter_map(|reference| match self.sources.secret(&pod.metadata.namespace, &reference.name) {
+                render::Lookup::Here(secret) => Some(secret),
+                render::Lookup::Absent | render::Lookup::Unknown => None,
+            })
+            .collect();
+        render::auths(image, &secrets)
+    }
+}
+
+/// What rendering needs to know of a pod.
+impl<'a> World<'a> {
+    /// The context of a pod.
+    pub fn context<'b>(&'b self, worker: &'b Worker, pod: &'b Pod) -> Context<'b> {
+        Context {
+            pod,
+            uid: &worker.uid,
+            config: self.config,
+            node: self.node,
+            facts: self.facts,
+            systemd: self.systemd,
+            sources: self.sources,
+            ips: self.ips(worker, pod),
+            started: Some(worker.started),
+        }
+    }
+
+    /// Addresses of a pod.
+    pub fn ips<'b>(&'b self, worker: &'b Worker, pod: &Pod) -> &'b [String] {
+        if pod.spec.host_network { &self.facts.ips } else { worker.seen.sandbox().map_or(&[], |sandbox| &sandbox.ips) }
+    }
+}

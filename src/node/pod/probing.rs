@@ -1,0 +1,107 @@
+//! The probes of a pod's running containers: attached as they start, asked
+//! when due, obeyed when they turn.
+
+use std::time::Duration;
+
+use super::probe::{Probes, Turn};
+use super::render;
+use super::worker::{Kill, Worker, all_containers};
+use super::{World, worker};
+use crate::node::ids::ContainerId;
+use crate::node::now::Now;
+use crate::node::runtime::{ContainerState, Probe, ProbeKind, ProbeResult};
+use crate::wire::kube::{self, Container};
+
+impl Worker {
+    /// Every running instance has its own probes; the others have none.
+    pub(super) fn attend_probes(&mut self, now: Now) {
+        let Some(pod) = self.pod.clone() else { return };
+        for spec in worker::all_containers(&pod) {
+            let running = self.seen.latest(&spec.name).and_then(|seen| match seen.state {
+                ContainerState::Running { started } => Some((seen.id.clone(), started)),
+                ContainerState::Created | ContainerState::Exited(_) | ContainerState::Unknown => None,
+            });
+            let adopted = self.adopted;
+            match running {
+                Some((id, started)) => {
+                    if self.memory(&spec.name).probes.as_ref().is_none_or(|probes| probes.container != id) {
+                        let since = now.mono - now.wall.since(started).min(Duration::from_secs(3600));
+                        self.memory(&spec.name).probes = Some(Probes::new(id, spec, now, since, adopted));
+                    }
+                }
+                None => {
+                    if let Some(memory) = self.containers.get_mut(&spec.name) {
+                        memory.probes = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Probes to run now; the next ones set the alarm.
+    pub(super) fn probes_due(&mut self, now: Now, world: &World<'_>) -> Vec<Probe> {
+        let Some(pod) = self.pod.clone() else { return Vec::new() };
+        self.attend_probes(now);
+        let ip = world.ips(self, &pod).first().cloned().unwrap_or_default();
+        let ending = self.is_ending();
+        let mut orders = Vec::new();
+        for spec in all_containers(&pod) {
+            let Some(probes) = self.containers.get_mut(&spec.name).and_then(|memory| memory.probes.as_mut()) else { continue };
+            let container = probes.container.clone();
+            for kind in probes.due(now) {
+                if ending && kind != ProbeKind::Readiness {
+                    continue;
+                }
+                let Some(probe) = probe_of(spec, kind) else { continue };
+                let timeout = Duration::from_secs(probe.timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1).max(1));
+                if let Some(action) = render::action(&probe.handler, spec, &ip) {
+                    orders.push(Probe { container: container.clone(), kind, action, timeout });
+                }
+            }
+            if let Some(next) = probes.deadline() {
+                self.wake_at(next, "probe");
+            }
+        }
+        orders
+    }
+
+    /// A probe was answered.
+    pub(super) fn probed(&mut self, now: Now, container: &ContainerId, kind: ProbeKind, result: &ProbeResult) {
+        let Some(pod) = self.pod.clone() else { return };
+        let Some((name, turn)) = self.containers.iter_mut().find_map(|(name, memory)| {
+            let probes = memory.probes.as_mut().filter(|probes| probes.container == *container)?;
+            Some((name.clone(), probes.answered(now, kind, result)))
+        }) else {
+            return;
+        };
+        self.dirty = true;
+        if let ProbeResult::Failure(why) = result {
+            self.note(true, "Unhealthy", format!("{} probe failed: {why}", kind.as_str()), Some(&name));
+        }
+        if let Turn::Kill(kind) = turn
+            && !self.is_ending()
+        {
+            let grace = all_containers(&pod).find(|spec| spec.name == name).and_then(|spec| probe_of(spec, kind)).and_then(|probe| probe.termination_grace_period_seconds);
+            self.memory(&name).kill = Some(Kill { why: format!("Container {name} failed {} probe, will be restarted", kind.as_str().to_lowercase()), grace });
+        }
+    }
+}
+
+impl ProbeKind {
+    /// As people call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+        }
+    }
+}
+
+fn probe_of(spec: &Container, kind: ProbeKind) -> Option<&kube::Probe> {
+    match kind {
+        ProbeKind::Startup => spec.startup_probe.as_ref(),
+        ProbeKind::Liveness => spec.liveness_probe.as_ref(),
+        ProbeKind::Readiness => spec.readiness_probe.as_ref(),
+    }
+}

@@ -1,0 +1,101 @@
+//! When an ended container may start again: kubelet's crash loop back-off.
+//!
+//! The first restart is immediate; then the wait after the end is 10 s, doubled
+//! up to 5 min, and forgotten after 10 min of running. Kept in memory only.
+//! Source: edge-node.md 1.7.
+
+use std::time::Duration;
+
+use crate::node::now::{Mono, Now, Wall};
+
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The back-off of one container, or of one image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackOff {
+    wait: Option<Duration>,
+    last: Mono,
+}
+
+impl BackOff {
+    /// Whether a container that ended at `finished` may start now; else when,
+    /// and the whole wait as people are told it.
+    pub fn check(&self, now: Now, finished: Wall) -> Result<(), (Mono, Duration)> {
+        let Some(wait) = self.wait else { return Ok(()) };
+        let ago = now.wall.since(finished).min(now.mono.since(self.last));
+        if self.is_forgotten(now.mono - ago) || ago >= wait { Ok(()) } else { Err((now.mono + (wait - ago), wait)) }
+    }
+
+    /// A start, or a failed try, counts.
+    pub fn count(&mut self, now: Now) {
+        self.wait = Some(match self.wait {
+            Some(wait) if !self.is_forgotten(now.mono) => (wait * 2).min(LONGEST),
+            Some(_) | None => FIRST,
+        });
+        self.last = now.mono;
+    }
+
+    /// A failed step of a whole pod counts: from 1 s up to 16 s, for nobody
+    /// pays for such a try.
+    pub fn count_gently(&mut self, now: Now) {
+        self.wait = Some(self.wait.map_or(Duration::from_secs(1), |wait| (wait * 2).min(Duration::from_secs(16))));
+        self.last = now.mono;
+    }
+
+    /// The wait as it stands.
+    pub fn wait(&self) -> Duration {
+        self.wait.unwrap_or(FIRST)
+    }
+
+    /// Until when the last try bars the next.
+    pub fn until(&self) -> Mono {
+        self.wait.map_or(Mono(0), |wait| self.last + wait)
+    }
+
+    fn is_forgotten(&self, ended: Mono) -> bool {
+        ended.since(self.last) > LONGEST * 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Mono(seconds * 1_000_000_000), wall: Wall(1_800_000_000_000 + i64::try_from(seconds).expect("small") * 1000) }
+    }
+
+    #[test]
+    fn the_second_restart_waits_ten_seconds_after_the_end() {
+        let mut back_off = BackOff::default();
+        assert_eq!(back_off.check(at(1), at(1).wall), Ok(()));
+        back_off.count(at(1));
+        assert_eq!(back_off.check(at(3), at(2).wall), Err((at(12).mono, FIRST)));
+        assert_eq!(back_off.check(at(12), at(2).wall), Ok(()));
+        back_off.count(at(12));
+        assert_eq!(back_off.wait(), Duration::from_secs(20));
+        for second in 13..30 {
+            back_off.count(at(second));
+        }
+        assert_eq!(back_off.wait(), LONGEST);
+    }
+
+    #[test]
+    fn ten_minutes_of_running_forgive() {
+        let mut back_off = BackOff::default();
+        back_off.count(at(0));
+        back_off.count(at(10));
+        assert_eq!(back_off.check(at(700), at(699).wall), Ok(()));
+        back_off.count(at(700));
+        assert_eq!(back_off.wait(), FIRST);
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_bar_for_ever() {
+        let mut back_off = BackOff::default();
+        back_off.count(at(0));
+        let later = Wall(at(0).wall.0 + 3_600_000);
+        assert!(back_off.check(at(1), later).is_err_and(|(until, _)| until <= at(11).mono));
+    }
+}

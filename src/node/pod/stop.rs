@@ -1,0 +1,55 @@
+//! How a pod is stopped: grace, hooks, sidecars last.
+//!
+//! Source: edge-node.md 1.9.
+
+use super::plan::Next;
+use super::render;
+use super::worker::{Doing, Fate, Worker, all_containers, is_sidecar};
+use crate::node::now::Now;
+use crate::node::runtime::{ContainerSeen, Step, Stop};
+use crate::wire::kube::Pod;
+
+/// Grace of a pod nobody knows the spec of.
+const ORPHAN: i64 = 1;
+
+/// Stops all containers, then all sandboxes.
+pub fn everything(worker: &mut Worker, pod: Option<&Pod>, _now: Now) -> Next {
+    let mut containers: Vec<Stop> = worker.seen.running().map(|seen| one(seen, pod, grace(worker, pod))).collect();
+    if let Some(pod) = pod {
+        order(worker, pod, &mut containers);
+    }
+    for seen in worker.seen.running().cloned().collect::<Vec<_>>() {
+        worker.note(false, "Killing", format!("Stopping container {}", seen.name), Some(&seen.name));
+    }
+    let sandboxes = worker.seen.sandboxes.iter().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.id.clone()).collect();
+    Next::Do(Step::Stop { containers, sandboxes }, Doing::Stop)
+}
+
+/// One container to stop, with `grace` instead of the pod's when given.
+pub fn one(seen: &ContainerSeen, pod: Option<&Pod>, grace: Option<i64>) -> Stop {
+    let grace = grace.or_else(|| pod.map(|pod| pod.spec.termination_grace_period_seconds.unwrap_or(30))).unwrap_or(ORPHAN);
+    let spec = pod.and_then(|pod| all_containers(pod).find(|container| container.name == seen.name));
+    let hook = spec.and_then(|container| render::action(container.lifecycle.as_ref()?.pre_stop.as_ref()?, container, &pod?.status["podIP"].as_str().unwrap_or_default().to_owned()));
+    Stop { container: seen.id.clone(), grace: u32::try_from(grace.max(1)).unwrap_or(u32::MAX), pre_stop: hook, after: Vec::new() }
+}
+
+/// A deletion says how long; else the spec does.
+fn grace(worker: &Worker, pod: Option<&Pod>) -> Option<i64> {
+    match worker.fate {
+        Fate::Deleted => pod.and_then(|pod| pod.metadata.deletion_grace_period_seconds),
+        Fate::Run | Fate::Rejected { .. } | Fate::Failed { .. } | Fate::Removed => None,
+    }
+}
+
+/// Sidecars end after the main containers, in reverse order of their start.
+fn order(worker: &Worker, pod: &Pod, stops: &mut [Stop]) {
+    let sidecars: Vec<&str> = pod.spec.init_containers.iter().filter(|container| is_sidecar(container)).map(|container| container.name.as_str()).collect();
+    let name_of = |stop: &Stop| worker.seen.containers.iter().find(|seen| seen.id == stop.container).map_or("", |seen| seen.name.as_str());
+    let rank = |stop: &Stop| sidecars.iter().position(|name| *name == name_of(stop));
+    let ranks: Vec<Option<usize>> = stops.iter().map(rank).collect();
+    let ids: Vec<_> = stops.iter().map(|stop| stop.container.clone()).collect();
+    for (index, stop) in stops.iter_mut().enumerate() {
+        let Some(mine) = ranks[index] else { continue };
+        stop.after = ranks.iter().zip(&ids).filter(|(rank, _)| rank.is_none_or(|rank| rank > mine)).map(|(_, id)| id.clone()).collect();
+    }
+}

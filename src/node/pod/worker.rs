@@ -1,0 +1,239 @@
+//! One pod on this node: what is wanted of it, what the runtime shows, and the
+//! little that must be remembered between two looks (back-offs, troubles,
+//! probes). Nothing here survives the agent, and nothing needs to: the plan is
+//! made anew from want and seen.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::probe::Probes;
+use super::restart::BackOff;
+use crate::node::ids::{OpId, PodKey, PodUid};
+use crate::node::now::{Mono, Wall};
+use crate::node::runtime::{ContainerSeen, Image, PodSeen, Prepare};
+use crate::wire::kube::{Container, Pod, RestartPolicy};
+
+/// One pod.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its uid.
+    pub uid: PodUid,
+    /// Its name.
+    pub key: PodKey,
+    /// Its spec; `None` for a pod that only the runtime knows.
+    pub pod: Option<Rc<Pod>>,
+    /// What shall become of it.
+    pub fate: Fate,
+    /// What the runtime shows.
+    pub seen: PodSeen,
+    /// The op in flight: at most one.
+    pub doing: Option<(OpId, Doing)>,
+    /// What the volumes were last made to hold.
+    pub prepared: Option<Prepare>,
+    /// What keeps the whole pod from going on.
+    pub trouble: Option<Trouble>,
+    /// Waits of the whole pod after failures.
+    pub retry: BackOff,
+    /// What is remembered of its containers, by name.
+    pub containers: BTreeMap<String, Memory>,
+    /// When the node first heard of it.
+    pub started: Wall,
+    /// It was running before the agent was: judge nothing by first sight.
+    pub adopted: bool,
+    /// Something happened since the last plan.
+    pub dirty: bool,
+    /// When to plan again although nothing happened.
+    pub wake: Option<(Mono, &'static str)>,
+    /// Volumes, cgroup and logs are gone.
+    pub cleaned: bool,
+    /// The status as the cluster shall see it.
+    pub status: Value,
+    /// The status as the cluster was last told, or last told us.
+    pub reported: Option<Value>,
+    /// The final status is known to the cluster.
+    pub told: bool,
+    /// What happened, for Kubernetes Events.
+    pub events: Vec<Note>,
+}
+
+/// What shall become of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs, until it is done.
+    Run,
+    /// It never gets to run here.
+    Rejected {
+        /// One word.
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+    /// It ends, and its object stays until somebody deletes it.
+    Failed {
+        /// One word.
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+    /// The cloud wants it to end; then its object is deleted.
+    Deleted,
+    /// Its object is gone.
+    Removed,
+}
+
+/// The op in flight, as far as its end matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doing {
+    /// Volumes and directories.
+    Prepare(Box<Prepare>),
+    /// The image of a container.
+    Image(String),
+    /// The sandbox.
+    Sandbox,
+    /// A container.
+    Start(String),
+    /// A postStart hook.
+    PostStart(String),
+    /// Stopping.
+    Stop,
+    /// Removing containers and sandboxes.
+    Remove,
+    /// Taking the rest away.
+    Clean,
+}
+
+/// What is remembered of a container between two looks.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The image for the next start.
+    pub image: Option<Image>,
+    /// Waits between starts.
+    pub restarts: BackOff,
+    /// Waits between pulls.
+    pub pulls: BackOff,
+    /// Why it does not run.
+    pub trouble: Option<Trouble>,
+    /// Why it shall be stopped, and with which grace.
+    pub kill: Option<Kill>,
+    /// Its probes, while it runs.
+    pub probes: Option<Probes>,
+    /// A hook to run, once the container runs.
+    pub post_start: bool,
+}
+
+/// Why a container shall be stopped although the pod goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kill {
+    /// For the event.
+    pub why: String,
+    /// Seconds, when a probe has its own.
+    pub grace: Option<i64>,
+}
+
+/// Why something does not go on, in kubelet's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// `ErrImagePull`, `CreateContainerConfigError` and the like.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Something worth a Kubernetes Event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// A warning, not news.
+    pub warning: bool,
+    /// One word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// The container it is about.
+    pub container: Option<String>,
+}
+
+impl Worker {
+    /// A pod nobody has looked at yet.
+    pub fn new(uid: PodUid, key: PodKey, pod: Option<Rc<Pod>>, started: Wall) -> Self {
+        let seen = PodSeen { uid: uid.clone(), key: key.clone(), sandboxes: Vec::new(), containers: Vec::new() };
+        let fate = if pod.is_some() { Fate::Run } else { Fate::Removed };
+        Self {
+            uid,
+            key,
+            pod,
+            fate,
+            seen,
+            doing: None,
+            prepared: None,
+            trouble: None,
+            retry: BackOff::default(),
+            containers: BTreeMap::new(),
+            started,
+            adopted: false,
+            dirty: true,
+            wake: None,
+            cleaned: false,
+            status: Value::Null,
+            reported: None,
+            told: false,
+            events: Vec::new(),
+        }
+    }
+
+    /// What is remembered of a container.
+    pub fn memory(&mut self, name: &str) -> &mut Memory {
+        if !self.containers.contains_key(name) {
+            self.containers.insert(name.to_owned(), Memory::default());
+        }
+        self.containers.get_mut(name).expect("it was inserted above")
+    }
+
+    /// A trouble of a container.
+    pub fn trouble_of(&self, name: &str) -> Option<&Trouble> {
+        self.containers.get(name).and_then(|memory| memory.trouble.as_ref())
+    }
+
+    /// Notes an event.
+    pub fn note(&mut self, warning: bool, reason: &'static str, message: String, container: Option<&str>) {
+        self.events.push(Note { warning, reason, message, container: container.map(str::to_owned) });
+    }
+
+    /// The pod is on its way out.
+    pub fn is_ending(&self) -> bool {
+        match self.fate {
+            Fate::Deleted | Fate::Removed | Fate::Failed { .. } => true,
+            Fate::Run | Fate::Rejected { .. } => false,
+        }
+    }
+
+    /// No container runs and no sandbox is ready.
+    pub fn is_stopped(&self) -> bool {
+        self.seen.running().next().is_none() && self.seen.sandboxes.iter().all(|sandbox| !sandbox.ready)
+    }
+
+    /// Whether an instance is ready, by its probes.
+    pub fn is_ready(&self, container: &ContainerSeen) -> Option<bool> {
+        self.probes_of(container).map_or(Some(true), Probes::is_ready)
+    }
+
+    /// Whether an instance has started, by its startup probe.
+    pub fn is_started(&self, container: &ContainerSeen) -> bool {
+        self.probes_of(container).is_none_or(Probes::is_started)
+    }
+
+    fn probes_of(&self, container: &ContainerSeen) -> Option<&Probes> {
+        self.containers.get(&container.name)?.probes.as_ref().filter(|probes| probes.container == container.id)
+    }
+}
+
+/// An init container that stays: it starts in init order and outlives the rest.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy == Some(RestartPolicy::Always)
+}
+
+/// Every container of a pod, init containers first.
+pub fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.init_containers.iter().chain(&pod.spec.containers)
+}

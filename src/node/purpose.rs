@@ -1,0 +1,44 @@
+//! Why the cloud was asked something: what the node wants to know again when
+//! the answer comes.
+
+use serde_json::Value;
+
+use super::ids::PodUid;
+use super::pod::render::TokenRequest;
+
+/// Why the cloud was asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Purpose {
+    /// To create the Node object.
+    NodeInsert,
+    /// To read it.
+    NodeQuery,
+    /// To set its labels.
+    NodeLabels,
+    /// To report its status.
+    NodeStatus {
+        /// The whole status that the patch leads to.
+        sent: Value,
+    },
+    /// To read the lease.
+    LeaseQuery,
+    /// To create it.
+    LeaseInsert,
+    /// To renew it.
+    LeaseUpdate,
+    /// To report a pod's status.
+    PodStatus {
+        /// Whose.
+        uid: PodUid,
+        /// The whole status that the patch leads to.
+        sent: Value,
+        /// It was the last word: everything of the pod had stopped.
+        ended: bool,
+    },
+    /// To delete a pod's object.
+    PodDelete(PodUid),
+    /// To have an object, by its name on the wire.
+    Object(String),
+    /// To have a token.
+    Token(TokenRequest),
+}
