@@ -1,1 +1,101 @@
-//! placeholder
+//! From a pod's spec to what the runtime is told: CRI's own messages and the
+//! volumes they refer to. No decision about when.
+
+mod action;
+mod container;
+mod env;
+mod expand;
+mod image;
+mod mounts;
+mod names;
+mod needs;
+mod refuse;
+mod resources;
+mod sandbox;
+mod security;
+mod volume;
+
+pub use action::action;
+pub use container::{Rendered, container, container_hash};
+pub use image::{auths, image_reference, pull_policy};
+pub use needs::{Needs, TokenRequest, needs};
+pub use refuse::{refusals, sysctl_forbidden};
+pub use resources::{Qos, cgroup, qos, requests};
+pub use sandbox::{log_directory, sandbox};
+pub use volume::prepare;
+
+use crate::config;
+use crate::node::ids::PodUid;
+use crate::node::nodestatus::Facts;
+use crate::node::now::Wall;
+use crate::wire::kube::{ConfigMap, Pod, Secret};
+
+/// All a rendering may look at.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Its uid.
+    pub uid: &'a PodUid,
+    /// Settings.
+    pub config: &'a config::Edged,
+    /// Name of the node.
+    pub node: &'a str,
+    /// The machine.
+    pub facts: &'a Facts,
+    /// The runtime groups by systemd slices.
+    pub systemd: bool,
+    /// ConfigMaps, secrets, tokens.
+    pub sources: &'a dyn Sources,
+    /// Addresses of the pod: its sandbox's, or the node's on the host network.
+    pub ips: &'a [String],
+    /// When the pod began.
+    pub started: Option<Wall>,
+}
+
+/// Where objects come from.
+pub trait Sources {
+    /// A ConfigMap.
+    fn config_map(&self, namespace: &str, name: &str) -> Lookup<ConfigMap>;
+    /// A Secret.
+    fn secret(&self, namespace: &str, name: &str) -> Lookup<Secret>;
+    /// A token.
+    fn token(&self, request: &TokenRequest) -> Lookup<String>;
+}
+
+/// What is known of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// It is here.
+    Here(T),
+    /// The cluster has none.
+    Absent,
+    /// Nobody answered yet.
+    Unknown,
+}
+
+/// Why a rendering is not possible now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// The cloud has to be asked; not an error.
+    Unknown(String),
+    /// Something is missing, in kubelet's words.
+    Missing(String),
+}
+
+impl<T> Lookup<T> {
+    /// The object; `None` when it is absent and may be.
+    fn get(self, what: impl Fn() -> String, optional: bool) -> Result<Option<T>, Wait> {
+        match self {
+            Self::Here(object) => Ok(Some(object)),
+            Self::Absent if optional => Ok(None),
+            Self::Absent => Err(Wait::Missing(format!("{} not found", what()))),
+            Self::Unknown => Err(Wait::Unknown(what())),
+        }
+    }
+}
+
+/// `ROOT/pods/UID`.
+fn pod_dir(context: &Context<'_>) -> String {
+    format!("{}/pods/{}", context.config.root.display(), context.uid)
+}

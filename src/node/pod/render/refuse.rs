@@ -1,0 +1,93 @@
+//! What a pod asks that this agent cannot give, by the field's name. A pod is
+//! refused as a whole rather than run half obeyed.
+
+use crate::config;
+use crate::wire::kube::{Container, Handler, Pod, Probe};
+
+/// Sysctls every pod may set.
+const SAFE: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// The first sysctl a pod may not set.
+pub fn sysctl_forbidden(pod: &Pod, config: &config::Edged) -> Option<String> {
+    let allowed = |name: &str| SAFE.contains(&name) || config.allowed_unsafe_sysctls.iter().any(|pattern| pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix)));
+    let shared = |name: &str| pod.spec.host_network && name.starts_with("net.") || pod.spec.host_ipc && name.starts_with("kernel.shm");
+    pod.spec.security_context.sysctls.iter().map(|sysctl| sysctl.name.replace('/', ".")).find(|name| !allowed(name) || shared(name))
+}
+
+/// Fields that are there and not supported; none when the pod can run.
+pub fn refusals(pod: &Pod, _config: &config::Edged) -> Vec<String> {
+    let spec = &pod.spec;
+    let mut list = List(Vec::new());
+    list.no("spec.ephemeralContainers", spec.ephemeral_containers.is_some());
+    list.no("spec.resourceClaims", spec.resource_claims.is_some());
+    list.no("spec.runtimeClassName", spec.runtime_class_name.as_ref().is_some_and(|name| !name.is_empty()));
+    list.no("spec.hostUsers: false", spec.host_users == Some(false));
+    list.no("spec.securityContext.seLinuxOptions", spec.security_context.se_linux_options.is_some());
+    list.no("spec.securityContext.appArmorProfile", spec.security_context.app_armor_profile.is_some());
+    if spec.containers.is_empty() {
+        list.say("spec.containers: none".to_owned());
+    }
+    for (index, volume) in spec.volumes.iter().enumerate() {
+        for source in volume.other.keys() {
+            list.no(&format!("spec.volumes[{index}].{source}"), true);
+        }
+        for (source, projection) in volume.projected.iter().flat_map(|projected| projected.sources.iter().enumerate()) {
+            list.no(&format!("spec.volumes[{index}].projected.sources[{source}].clusterTrustBundle"), projection.cluster_trust_bundle.is_some());
+        }
+        if volume.empty_dir.as_ref().is_some_and(|empty| !matches!(empty.medium.as_str(), "" | "Memory")) {
+            list.no(&format!("spec.volumes[{index}].emptyDir.medium"), true);
+        }
+    }
+    for (field, containers) in [("initContainers", &spec.init_containers), ("containers", &spec.containers)] {
+        for (index, container) in containers.iter().enumerate() {
+            of_container(pod, &format!("spec.{field}[{index}]"), container, &mut list);
+        }
+    }
+    list.0
+}
+
+struct List(Vec<String>);
+
+impl List {
+    fn no(&mut self, field: &str, there: bool) {
+        if there {
+            self.say(format!("{field}: not supported by this agent"));
+        }
+    }
+
+    fn say(&mut self, what: String) {
+        self.0.push(what);
+    }
+}
+
+fn of_container(pod: &Pod, field: &str, container: &Container, list: &mut List) {
+    list.no(&format!("{field}.volumeDevices"), container.volume_devices.is_some());
+    list.no(&format!("{field}.resources.claims"), container.resources.claims.is_some());
+    list.no(&format!("{field}.securityContext.seLinuxOptions"), container.security_context.se_linux_options.is_some());
+    list.no(&format!("{field}.securityContext.appArmorProfile"), container.security_context.app_armor_profile.is_some());
+    for (name, probe) in [("livenessProbe", &container.liveness_probe), ("readinessProbe", &container.readiness_probe), ("startupProbe", &container.startup_probe)] {
+        list.no(&format!("{field}.{name}.grpc"), probe.as_ref().is_some_and(|Probe { handler: Handler { grpc, .. }, .. }| grpc.is_some()));
+    }
+    for (index, mount) in container.volume_mounts.iter().enumerate() {
+        if !pod.spec.volumes.iter().any(|volume| volume.name == mount.name) {
+            list.say(format!("{field}.volumeMounts[{index}].name: no volume \"{}\"", mount.name));
+        }
+        list.no(&format!("{field}.volumeMounts[{index}].recursiveReadOnly"), mount.recursive_read_only.as_deref() == Some("Enabled"));
+    }
+    for (index, variable) in container.env.iter().enumerate() {
+        list.no(&format!("{field}.env[{index}].valueFrom.fileKeyRef"), variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some()));
+    }
+}

@@ -1,0 +1,153 @@
+//! Volumes of a pod: what must be where, with which content.
+//!
+//! Source: edge-node.md 1.14.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::env::field_value;
+use super::needs::token_request;
+use super::resources::{cgroup, container_resource};
+use super::sandbox::log_directory;
+use super::{Context, Wait};
+use crate::node::runtime::{File, Prepare, VolumeSetup, VolumeSource};
+use crate::wire::kube::{DownwardItem, KeyToPath, Projection, TokenProjection, Volume};
+use crate::wire::quantity::Quantity;
+
+type Files = BTreeMap<String, File>;
+
+/// Mode of files nobody gave one.
+const MODE: u32 = 0o644;
+
+/// Everything a pod must have before it runs.
+pub fn prepare(context: &Context<'_>) -> Result<Prepare, Wait> {
+    let volumes = context.pod.spec.volumes.iter().filter_map(|volume| setup(context, volume).transpose()).collect::<Result<_, _>>()?;
+    Ok(Prepare { logs: log_directory(context.config, context.pod), cgroup: cgroup(context), volumes })
+}
+
+fn setup(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSetup>, Wait> {
+    let Some(source) = source(context, volume)? else { return Ok(None) };
+    let owned = !matches!(source, VolumeSource::HostPath { .. });
+    let fs_group = context.pod.spec.security_context.fs_group.filter(|_| owned).and_then(|group| u32::try_from(group).ok());
+    Ok(Some(VolumeSetup { name: volume.name.clone(), source, fs_group }))
+}
+
+fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>, Wait> {
+    let namespace = &context.pod.metadata.namespace;
+    if let Some(empty) = &volume.empty_dir {
+        return Ok(Some(VolumeSource::EmptyDir { memory: (empty.medium == "Memory").then(|| memory_size(context, empty.size_limit)) }));
+    }
+    if let Some(path) = &volume.host_path {
+        return Ok(Some(VolumeSource::HostPath { path: path.path.clone(), kind: path.kind }));
+    }
+    let mut files = Files::new();
+    let (plugin, secret) = if let Some(map) = &volume.config_map {
+        config_map(context, &map.name, &map.items, map.default_mode, map.optional, &mut files)?;
+        ("kubernetes.io~configmap", false)
+    } else if let Some(secret) = &volume.secret {
+        secret_files(context, &secret.secret_name, &secret.items, secret.default_mode, secret.optional, &mut files)?;
+        ("kubernetes.io~secret", true)
+    } else if let Some(downward) = &volume.downward_api {
+        downward_files(context, &downward.items, downward.default_mode, &mut files)?;
+        ("kubernetes.io~downward-api", false)
+    } else if let Some(projected) = &volume.projected {
+        for source in &projected.sources {
+            projection(context, source, projected.default_mode, &mut files)?;
+        }
+        ("kubernetes.io~projected", true)
+    } else {
+        return Ok(None);
+    };
+    let _ = namespace;
+    Ok(Some(VolumeSource::Files { plugin, files, secret }))
+}
+
+/// No larger than the node, nor than all limits of the pod together.
+fn memory_size(context: &Context<'_>, limit: Option<Quantity>) -> u64 {
+    let containers = &context.pod.spec.containers;
+    let limits: Option<Vec<i64>> = containers.iter().map(|container| container.resources.limits.get("memory").map(|quantity| quantity.units())).collect();
+    let sum = limits.map_or(i64::MAX, |limits| limits.into_iter().fold(0, i64::saturating_add));
+    let own = limit.filter(|limit| !limit.is_zero()).map_or(i64::MAX, Quantity::units);
+    u64::try_from(sum.min(own)).unwrap_or(0).min(context.facts.memory)
+}
+
+fn projection(context: &Context<'_>, source: &Projection, mode: Option<u32>, files: &mut Files) -> Result<(), Wait> {
+    if let Some(map) = &source.config_map {
+        config_map(context, &map.name, &map.items, mode, map.optional, files)?;
+    }
+    if let Some(secret) = &source.secret {
+        secret_files(context, &secret.name, &secret.items, mode, secret.optional, files)?;
+    }
+    if let Some(downward) = &source.downward_api {
+        downward_files(context, &downward.items, mode, files)?;
+    }
+    if let Some(token) = &source.service_account_token {
+        token_file(context, token, mode, files)?;
+    }
+    Ok(())
+}
+
+fn config_map(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files) -> Result<(), Wait> {
+    let map = context.sources.config_map(&context.pod.metadata.namespace, name).get(|| format!("configmap \"{name}\""), optional)?.unwrap_or_default();
+    let mut content: BTreeMap<String, Vec<u8>> = map.data.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
+    content.extend(map.binary_data.into_iter().map(|(key, value)| (key, STANDARD.decode(value).unwrap_or_default())));
+    select(content, items, mode, optional, files)
+}
+
+fn secret_files(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files) -> Result<(), Wait> {
+    let secret = context.sources.secret(&context.pod.metadata.namespace, name).get(|| format!("secret \"{name}\""), optional)?.unwrap_or_default();
+    let content = secret.data.into_iter().map(|(key, value)| (key, STANDARD.decode(value).unwrap_or_default())).collect();
+    select(content, items, mode, optional, files)
+}
+
+/// All keys, or those asked for.
+fn select(content: BTreeMap<String, Vec<u8>>, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files) -> Result<(), Wait> {
+    let default = mode.unwrap_or(MODE);
+    if items.is_empty() {
+        files.extend(content.into_iter().map(|(key, content)| (key, File { content, mode: default, owner: None })));
+        return Ok(());
+    }
+    for item in items {
+        match content.get(&item.key) {
+            Some(bytes) => {
+                files.insert(item.path.clone(), File { content: bytes.clone(), mode: item.mode.unwrap_or(default), owner: None });
+            }
+            None if optional => {}
+            None => return Err(Wait::Missing(format!("references non-existent config key: {}", item.key))),
+        }
+    }
+    Ok(())
+}
+
+fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u32>, files: &mut Files) -> Result<(), Wait> {
+    for item in items {
+        let text = if let Some(field) = &item.field_ref {
+            field_value(context, field).map_err(Wait::Missing)?
+        } else if let Some(reference) = &item.resource_field_ref {
+            let container = context.pod.spec.containers.iter().chain(&context.pod.spec.init_containers).find(|container| container.name == reference.container_name);
+            let container = container.ok_or_else(|| Wait::Missing(format!("container {} not found", reference.container_name)))?;
+            container_resource(context, container, reference).map_err(Wait::Missing)?
+        } else {
+            String::new()
+        };
+        files.insert(item.path.clone(), File { content: text.into_bytes(), mode: item.mode.or(mode).unwrap_or(MODE), owner: None });
+    }
+    Ok(())
+}
+
+/// A token is readable by its pod only: when all containers run as one user it
+/// is that user's, 0600.
+fn token_file(context: &Context<'_>, token: &TokenProjection, mode: Option<u32>, files: &mut Files) -> Result<(), Wait> {
+    let pod = context.pod;
+    let request = token_request(pod, &token.audience, token.expiration_seconds);
+    let content = context.sources.token(&request).get(|| format!("token of service account \"{}\"", request.account), false)?.unwrap_or_default();
+    let users: Vec<Option<i64>> = pod.spec.init_containers.iter().chain(&pod.spec.containers).map(|container| container.security_context.run_as_user.or(pod.spec.security_context.run_as_user)).collect();
+    let one = users.first().copied().flatten().filter(|first| users.iter().all(|user| *user == Some(*first)));
+    let owner = one.and_then(|user| u32::try_from(user).ok());
+    let private = owner.is_some() || pod.spec.security_context.fs_group.is_some();
+    let mode = if private { 0o600 } else { mode.unwrap_or(MODE) };
+    files.insert(token.path.clone(), File { content: content.into_bytes(), mode, owner });
+    Ok(())
+}
