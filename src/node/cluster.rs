@@ -13,9 +13,9 @@ use super::ids::{PodUid, Session, Ticket};
 use super::link::{self, Link};
 use super::meta::{Incoming, Meta, Verdict};
 use super::now::{Now, Wall};
-use super::pod::render::{self, TokenRequest};
+use super::pod::render::{TokenRequest, needs};
 use super::pod::worker::{Fate, Worker};
-use super::pod::{Pods, render::needs};
+use super::pod::Pods;
 use super::presence::News;
 use super::purpose::Purpose;
 use super::reports::{self, Answer};
@@ -369,7 +369,6 @@ impl Node {
     }
 }
 
-/// Renders need tokens even when a pod names none.
 #[cfg(test)]
 mod tests {
     use super::*;

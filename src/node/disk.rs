@@ -41,11 +41,6 @@ impl<H> Disk<H> {
         self.lazy.insert(key, row);
     }
 
-    /// Forgets a row that waited lazily.
-    pub fn forget(&mut self, key: &Key) {
-        self.lazy.remove(key);
-    }
-
     /// Holds something until the ticket is on disk.
     pub fn hold(&mut self, ticket: Ticket, what: H) {
         self.held.entry(ticket).or_default().push(what);

@@ -43,7 +43,8 @@ impl Quantity {
             None => (false, number.strip_prefix('+').unwrap_or(number)),
         };
         let (int, frac) = digits.split_once('.').unwrap_or((digits, ""));
-        if int.len() + frac.len() == 0 || int.len() > 18 || frac.len() > 9 {
+        let digits_only = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits_only(int) || !digits_only(frac) || int.len() + frac.len() == 0 || int.len() > 18 || frac.len() > 9 {
             return None;
         }
         let scale = 10i128.pow(u32::try_from(frac.len()).ok()?);
