@@ -1,5 +1,5 @@
 //! Events of the runtime. CRI's own where it has them; containerd 1.6 has not,
-//! but its event service on the same socket tells when processes end.
+//! but its event service on the same socket tells when containers end.
 
 use std::fmt;
 
@@ -77,9 +77,10 @@ impl Events {
         match source {
             Source::Cri => client.stream("/runtime.v1.RuntimeService/GetContainerEvents", None, &cri::GetEventsRequest {}).await.map(Self::Cri),
             Source::Containerd => {
-                // Of the many events only the ends of processes and what others
-                // remove: the rest is our own doing. Exec probes end too.
-                let filters = ["/tasks/exit", "/containers/delete"].map(|topic| format!("namespace==k8s.io,topic==\"{topic}\"")).to_vec();
+                // Of the many events only the ends of containers and what others
+                // remove: the rest is our own doing. `exit` comes long before
+                // containerd's own CRI part has noted it, and for each probe.
+                let filters = ["/tasks/delete", "/containers/delete"].map(|topic| format!("namespace==k8s.io,topic==\"{topic}\"")).to_vec();
                 let header = Some(("containerd-namespace", "k8s.io"));
                 client.stream("/containerd.services.events.v1.Events/Subscribe", header, &SubscribeRequest { filters }).await.map(Self::Containerd)
             }
@@ -118,12 +119,12 @@ fn from_cri(event: cri::ContainerEventResponse) -> Event {
 fn from_containerd(envelope: &Envelope) -> Option<Event> {
     let body = envelope.event.as_ref()?.value.as_slice();
     let (id, change) = match envelope.topic.as_str() {
-        "/tasks/exit" => {
-            let exit: TaskExit = prost::Message::decode(body).ok()?;
-            if exit.id != exit.container_id {
+        "/tasks/delete" => {
+            let delete: TaskDelete = prost::Message::decode(body).ok()?;
+            if !delete.id.is_empty() && delete.id != delete.container_id {
                 return None;
             }
-            (exit.container_id, Change::Ended)
+            (delete.container_id, Change::Ended)
         }
         "/containers/delete" => {
             let delete: ContainerDelete = prost::Message::decode(body).ok()?;
@@ -160,10 +161,11 @@ struct Any {
 
 /// Of containerd's `events/task.proto`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-struct TaskExit {
+struct TaskDelete {
     #[prost(string, tag = "1")]
     container_id: String,
-    #[prost(string, tag = "2")]
+    /// Of a process that is not the container's first.
+    #[prost(string, tag = "5")]
     id: String,
 }
 
@@ -186,8 +188,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_probes_process_is_not_the_end_of_its_container() {
-        assert_eq!(told("/tasks/exit", &TaskExit { container_id: "c".into(), id: "exec".into() }), None);
-        let end = told("/tasks/exit", &TaskExit { container_id: "c".into(), id: "c".into() });
+        assert_eq!(told("/tasks/delete", &TaskDelete { container_id: "c".into(), id: "exec".into() }), None);
+        let end = told("/tasks/delete", &TaskDelete { container_id: "c".into(), id: String::new() });
         assert_eq!(end, Some(Event { id: "c".into(), pod: None, change: Change::Ended }));
     }
 

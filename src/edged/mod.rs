@@ -12,6 +12,8 @@ mod events;
 mod files;
 mod images;
 mod info;
+#[cfg(test)]
+mod live;
 mod logs;
 mod operate;
 mod probe;

@@ -30,9 +30,9 @@ const POLL: Duration = Duration::from_secs(5);
 /// Between looks at a runtime that answers but says it is not ready: nothing
 /// tells when its network is.
 const UNREADY: Duration = Duration::from_secs(5);
-/// containerd tells of an end before its own CRI part has noted it. A pod is
-/// read again until it has, this long each time.
-const CATCH_UP: [u64; 8] = [0, 30, 60, 120, 250, 500, 1000, 2000];
+/// containerd tells of an end just before its own CRI part notes it. A pod is
+/// read again until it shows, after so many milliseconds each time.
+const CATCH_UP: [u64; 9] = [0, 10, 20, 40, 80, 160, 320, 640, 1280];
 
 /// Follows the runtime for as long as the shell lives.
 pub(super) async fn run(shell: Rc<Shell>) {
