@@ -1,27 +1,25 @@
 //! gRPC to the container runtime: unary calls and server streams over HTTP/2 on
 //! its unix socket. One connection carries all; it is opened when first needed
-//! and again after it died. Nothing here knows what the calls mean.
+//! and again after it died. `grpc` has the framing; nothing here knows what the
+//! calls mean.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_lite::future::or;
-use h2::RecvStream;
-use h2::client::{ResponseFuture, SendRequest};
-use http::{HeaderMap, Request, StatusCode};
+use h2::client::SendRequest;
+use http::Request;
 use smol::lock::Mutex;
 use smol::net::unix::UnixStream;
 use smol::{Task, Timer};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
+use super::grpc::{Error, Stream, frame};
 use crate::host::tasks::Executor;
 use crate::wire::cri;
 
-/// Largest message taken, as Go's clients have it.
-const MAX_MESSAGE: usize = 16 << 20;
 /// Reading something the runtime knows by heart.
 const READ: Duration = Duration::from_secs(10);
 /// Making or ending something.
@@ -36,149 +34,6 @@ const DIAL: Duration = Duration::from_secs(5);
 /// never stops the answers of the others.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-
-/// Why a call has no answer.
-#[derive(Debug)]
-pub enum Error {
-    /// Nobody listens on the socket.
-    Unreachable {
-        /// Of the runtime.
-        socket: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// The connection ended or broke.
-    Broken {
-        /// Of the runtime.
-        socket: PathBuf,
-        /// Path of the call.
-        call: &'static str,
-        /// Why.
-        cause: h2::Error,
-    },
-    /// The runtime says no.
-    Refused {
-        /// Path of the call.
-        call: &'static str,
-        /// gRPC's status code.
-        code: Code,
-        /// The runtime's words.
-        message: String,
-    },
-    /// No answer in time.
-    TimedOut {
-        /// Of the runtime.
-        socket: PathBuf,
-        /// Path of the call.
-        call: &'static str,
-        /// Which time.
-        limit: Duration,
-    },
-    /// What came is no answer.
-    Garbled {
-        /// Of the runtime.
-        socket: PathBuf,
-        /// Path of the call.
-        call: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// A status code of gRPC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Code(pub u32);
-
-impl Code {
-    /// Its own time limit passed.
-    pub const DEADLINE_EXCEEDED: Self = Self(4);
-    /// There is no such thing.
-    pub const NOT_FOUND: Self = Self(5);
-    /// There is no such call.
-    pub const UNIMPLEMENTED: Self = Self(12);
-    /// Not now.
-    pub const UNAVAILABLE: Self = Self(14);
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            "OK",
-            "Canceled",
-            "Unknown",
-            "InvalidArgument",
-            "DeadlineExceeded",
-            "NotFound",
-            "AlreadyExists",
-            "PermissionDenied",
-            "ResourceExhausted",
-            "FailedPrecondition",
-            "Aborted",
-            "OutOfRange",
-            "Unimplemented",
-            "Internal",
-            "Unavailable",
-            "DataLoss",
-            "Unauthenticated",
-        ];
-        match usize::try_from(self.0).ok().and_then(|at| names.get(at)) {
-            Some(name) => f.write_str(name),
-            None => write!(f, "code {}", self.0),
-        }
-    }
-}
-
-impl Error {
-    /// The runtime's code, if it answered.
-    pub fn code(&self) -> Option<Code> {
-        match self {
-            Self::Refused { code, .. } => Some(*code),
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut { .. } | Self::Garbled { .. } => None,
-        }
-    }
-
-    /// The runtime knows no such thing.
-    pub fn is_not_found(&self) -> bool {
-        self.code() == Some(Code::NOT_FOUND)
-    }
-
-    /// The runtime has no such call.
-    pub fn is_unimplemented(&self) -> bool {
-        self.code() == Some(Code::UNIMPLEMENTED)
-    }
-
-    /// The runtime is not there, rather than against it.
-    pub fn is_down(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => true,
-            Self::Refused { code, .. } => *code == Code::UNAVAILABLE,
-            Self::TimedOut { .. } | Self::Garbled { .. } => false,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |call: &'static str| call.rsplit('/').next().unwrap_or(call);
-        match self {
-            Self::Unreachable { socket, cause } => write!(f, "cannot reach the runtime at '{}': {cause}", socket.display()),
-            Self::Broken { socket, call, cause } => write!(f, "lost the runtime at '{}' during {}: {cause}", socket.display(), name(call)),
-            Self::Refused { call, code, message } => write!(f, "{} failed ({code}): {message}", name(call)),
-            Self::TimedOut { socket, call, limit } => write!(f, "runtime at '{}' did not answer {} within {} s", socket.display(), name(call), limit.as_secs()),
-            Self::Garbled { socket, call, why } => write!(f, "runtime at '{}' answered {} with {why}", socket.display(), name(call)),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreachable { cause, .. } => Some(cause),
-            Self::Broken { cause, .. } => Some(cause),
-            Self::Refused { .. } | Self::TimedOut { .. } | Self::Garbled { .. } => None,
-        }
-    }
-}
 
 /// The runtime behind a socket. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -271,17 +126,17 @@ impl Client {
 
     async fn call<A: prost::Message + Default>(&self, call: &'static str, request: &impl prost::Message, limit: Duration) -> Result<A, Error> {
         let answer = self.exchange(call, frame(&request.encode_to_vec()), limit).await?;
-        A::decode(answer).map_err(|cause| self.garbled(call, cause.to_string()))
+        A::decode(answer).map_err(|cause| Error::garbled(&self.0.socket, call, cause))
     }
 
     async fn exchange(&self, call: &'static str, request: Bytes, limit: Duration) -> Result<Bytes, Error> {
         let talk = async {
             let mut stream = self.open(call, None, request).await?;
-            let answer = stream.message().await?.ok_or_else(|| self.garbled(call, "nothing".into()))?;
+            let answer = stream.message().await?.ok_or_else(|| Error::garbled(&self.0.socket, call, "nothing"))?;
             // The verdict comes after the answer.
             match stream.message().await? {
                 None => Ok(answer),
-                Some(_) => Err(self.garbled(call, "two messages".into())),
+                Some(_) => Err(Error::garbled(&self.0.socket, call, "two messages")),
             }
         };
         let late = async {
@@ -307,7 +162,7 @@ impl Client {
         let mut send = self.ready(call).await?;
         let (response, mut body) = send.send_request(head, false).map_err(broken)?;
         body.send_data(request, true).map_err(broken)?;
-        Ok(Stream { client: self.clone(), call, state: State::Asked(response), judged: false, buffer: BytesMut::new() })
+        Ok(Stream::new(&self.0.socket, call, response))
     }
 
     /// A connection that takes a request. One that died since is opened again,
@@ -346,143 +201,116 @@ impl Client {
         });
         Ok(Live { send, connection })
     }
-
-    fn garbled(&self, call: &'static str, why: String) -> Error {
-        Error::Garbled { socket: self.0.socket.clone(), call, why }
-    }
 }
 
-/// Answers of one call. Dropping it tells the runtime to stop.
-pub struct Stream {
-    client: Client,
-    call: &'static str,
-    state: State,
-    /// The runtime said how it ended.
-    judged: bool,
-    buffer: BytesMut,
-}
+#[cfg(test)]
+mod tests {
+    use smol::net::unix::UnixListener;
 
-enum State {
-    Asked(ResponseFuture),
-    Answering(RecvStream),
-    Ended,
-}
+    use super::super::grpc::MAX_MESSAGE;
+    use super::*;
 
-impl Stream {
-    /// The next message; `None` when the runtime is done and content. May be
-    /// dropped while it waits without losing anything.
-    pub async fn next<A: prost::Message + Default>(&mut self) -> Result<Option<A>, Error> {
-        match self.message().await? {
-            None => Ok(None),
-            Some(message) => A::decode(message).map(Some).map_err(|cause| self.client.garbled(self.call, cause.to_string())),
-        }
+    /// What a runtime of the tests does with a connection's calls.
+    #[derive(Clone, Copy)]
+    enum Manner {
+        /// Answers `Version` with so many bytes.
+        Answer(usize),
+        /// Refuses, with the head only.
+        Refuse,
+        /// Says nothing.
+        Mute,
+        /// Ends the connection after one answer.
+        Once,
     }
 
-    /// The next message of a stream that should never end.
-    pub async fn expect<A: prost::Message + Default>(&mut self) -> Result<A, Error> {
-        self.next().await?.ok_or_else(|| self.client.garbled(self.call, "an end of the stream".into()))
-    }
-
-    async fn message(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            if let Some(message) = self.whole()? {
-                return Ok(Some(message));
+    fn against<T>(manner: Manner, work: impl AsyncFnOnce(Client) -> T) -> T {
+        let executor = Executor::default();
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("selvedge-client-{}-{number}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let owner = executor.clone();
+        let _server = executor.spawn(async move {
+            let mut connections = Vec::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.push(owner.spawn(serve(stream, manner)));
             }
-            match &mut self.state {
-                State::Asked(response) => {
-                    let response = response.await;
-                    self.answered(response.map_err(|cause| self.broken(cause))?)?;
+        });
+        let client = Client::new(&path, &executor);
+        let result = executor.block_on(work(client));
+        std::fs::remove_file(path).unwrap();
+        result
+    }
+
+    async fn serve(stream: UnixStream, manner: Manner) {
+        let mut connection = h2::server::handshake(stream.compat()).await.unwrap();
+        let mut held = Vec::new();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            let (size, once) = match manner {
+                Manner::Refuse => {
+                    let head = head.header("grpc-status", "5").header("grpc-message", "no 100%25 such caf%C3%A9").body(()).unwrap();
+                    respond.send_response(head, true).unwrap();
+                    continue;
                 }
-                State::Answering(body) => match body.data().await {
-                    Some(Ok(chunk)) => {
-                        // Else the runtime stops after one window.
-                        let released = body.flow_control().release_capacity(chunk.len());
-                        self.buffer.extend_from_slice(&chunk);
-                        released.map_err(|cause| self.broken(cause))?;
-                    }
-                    Some(Err(cause)) => return Err(self.broken(cause)),
-                    None => {
-                        let trailers = body.trailers().await;
-                        let trailers = trailers.map_err(|cause| self.broken(cause))?;
-                        self.state = State::Ended;
-                        if !self.judged {
-                            self.verdict(&trailers.unwrap_or_default())?;
-                        }
-                    }
-                },
-                State::Ended if self.buffer.is_empty() => return Ok(None),
-                State::Ended => return Err(self.client.garbled(self.call, "half a message".into())),
+                Manner::Mute => {
+                    held.push(respond);
+                    continue;
+                }
+                Manner::Answer(size) => (size, false),
+                Manner::Once => (1, true),
+            };
+            let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            let answer = cri::VersionResponse { runtime_name: "r".repeat(size), ..Default::default() };
+            body.send_data(frame(&prost::Message::encode_to_vec(&answer)), false).unwrap();
+            body.send_trailers([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))].into_iter().collect()).unwrap();
+            if once {
+                connection.graceful_shutdown();
             }
         }
     }
 
-    fn answered(&mut self, response: http::Response<RecvStream>) -> Result<(), Error> {
-        let (head, body) = response.into_parts();
-        if head.status != StatusCode::OK {
-            return Err(self.client.garbled(self.call, format!("HTTP status {}", head.status)));
-        }
-        if head.headers.contains_key("grpc-status") {
-            self.verdict(&head.headers)?;
-        }
-        self.state = State::Answering(body);
-        Ok(())
+    async fn name(client: &Client) -> Result<usize, Error> {
+        client.version(&cri::VersionRequest::default()).await.map(|answer| answer.runtime_name.len())
     }
 
-    /// `grpc-status`: in the trailers, or in the head when there is nothing else.
-    fn verdict(&mut self, headers: &HeaderMap) -> Result<(), Error> {
-        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        self.judged = true;
-        match text("grpc-status").map(|code| code.parse()) {
-            Some(Ok(0)) => Ok(()),
-            Some(Ok(code)) => Err(Error::Refused { call: self.call, code: Code(code), message: unescape(&text("grpc-message").unwrap_or_default()) }),
-            None | Some(Err(_)) => Err(self.client.garbled(self.call, "no status".into())),
-        }
+    #[test]
+    fn an_answer_larger_than_every_window_comes_whole() {
+        assert_eq!(against(Manner::Answer(3 << 20), async |client| name(&client).await).unwrap(), 3 << 20);
     }
 
-    /// Cuts a whole message from what came.
-    fn whole(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some((prefix, rest)) = self.buffer.split_first_chunk::<5>() else { return Ok(None) };
-        let [compressed, length @ ..] = *prefix;
-        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if compressed != 0 || length > MAX_MESSAGE {
-            return Err(self.client.garbled(self.call, format!("a message of {length} bytes, compression {compressed}")));
-        }
-        if rest.len() < length {
-            return Ok(None);
-        }
-        self.buffer.advance(5);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+    #[test]
+    fn an_answer_beyond_the_limit_is_refused_by_its_length() {
+        let why = against(Manner::Answer(MAX_MESSAGE + 1), async |client| name(&client).await).unwrap_err().to_string();
+        assert!(why.ends_with("answered Version with a message of 16777222 bytes, compression 0"), "{why}");
     }
 
-    fn broken(&self, cause: h2::Error) -> Error {
-        Error::Broken { socket: self.client.0.socket.clone(), call: self.call, cause }
+    #[test]
+    fn a_refusal_without_a_body_keeps_its_code_and_words() {
+        let cause = against(Manner::Refuse, async |client| name(&client).await).unwrap_err();
+        assert!(cause.is_not_found() && !cause.is_down());
+        assert_eq!(cause.to_string(), "Version failed (NotFound): no 100% such café");
     }
-}
 
-fn frame(message: &[u8]) -> Bytes {
-    let mut framed = Vec::with_capacity(message.len() + 5);
-    framed.push(0);
-    framed.extend_from_slice(&u32::try_from(message.len()).expect("no message of ours has 4 GiB").to_be_bytes());
-    framed.extend_from_slice(message);
-    framed.into()
-}
-
-/// `grpc-message` is percent-encoded.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
-        match escaped.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
+    #[test]
+    fn a_connection_that_ended_is_opened_again() {
+        let sizes = against(Manner::Once, async |client| [name(&client).await.unwrap(), name(&client).await.unwrap(), name(&client).await.unwrap()]);
+        assert_eq!(sizes, [1, 1, 1]);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+
+    #[test]
+    fn a_mute_runtime_costs_no_more_than_the_limit() {
+        let cause = against(Manner::Mute, async |client| client.exchange("/x/Y", frame(&[]), Duration::from_millis(1)).await).unwrap_err();
+        assert!(matches!(cause, Error::TimedOut { .. }), "{cause}");
+    }
+
+    #[test]
+    fn nobody_at_the_socket_is_told_with_its_path() {
+        let executor = Executor::default();
+        let client = Client::new(Path::new("/nowhere/at.sock"), &executor);
+        let cause = executor.block_on(name(&client)).unwrap_err();
+        assert!(cause.is_down());
+        assert!(cause.to_string().starts_with("cannot reach the runtime at '/nowhere/at.sock': "), "{cause}");
+    }
 }

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::client::{Client, Error, Stream};
+use super::client::Client;
+use super::grpc::{Error, Stream};
 use super::seen;
 use crate::node::ids::PodUid;
 use crate::wire::cri;

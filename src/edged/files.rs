@@ -145,7 +145,7 @@ pub(super) struct LastWords {
 impl LastWords {
     /// Reads them. What cannot be read was not said.
     pub(super) fn read(&self) -> String {
-        let said = self.file.as_deref().and_then(|path| open(path).ok()).map(|file| start_of(file)).unwrap_or_default();
+        let said = self.file.as_deref().and_then(|path| open(path).ok()).map(start_of).unwrap_or_default();
         if !said.is_empty() {
             return said;
         }
@@ -178,7 +178,7 @@ fn tail(path: &Path) -> io::Result<String> {
 
 /// The end of a log in CRI's format, `TIME STREAM P|F TEXT`.
 fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().filter(|line| line.splitn(4, ' ').nth(2).is_some_and(|tag| tag.starts_with(['P', 'F']))).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| line.split(' ').nth(2).is_some_and(|tag| tag.starts_with(['P', 'F']))).collect();
     let mut text = String::new();
     for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
         let mut parts = line.splitn(4, ' ');
@@ -190,4 +190,66 @@ fn last_lines(log: &str) -> String {
     }
     let start = (text.len().saturating_sub(LOG_BYTES)..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.split_off(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("selvedge-files-{name}-{}", std::process::id()));
+        remove_tree(&path).unwrap();
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_end_of_a_log_joins_partial_lines_and_is_cut_at_its_front() {
+        let log = "T stdout P half \nT stdout F whole\ngarbage\nT stderr F \nT stdout F end\n";
+        assert_eq!(last_lines(log), "half whole\n\nend\n");
+        assert_eq!(last_lines(""), "");
+        let long = format!("T stdout F {}\n", "é".repeat(2000));
+        assert!(last_lines(&long).len() <= LOG_BYTES && last_lines(&long).ends_with("é\n"));
+        assert_eq!(last_lines(&"T stdout F x\n".repeat(200)).lines().count(), LOG_LINES);
+    }
+
+    #[test]
+    fn last_words_follow_no_link_and_are_cut() {
+        let at = scratch("words");
+        fs::write(at.join("long"), "w".repeat(5000)).unwrap();
+        symlink(at.join("long"), at.join("link")).unwrap();
+        let read = |name: &str| LastWords { file: Some(at.join(name)), log: None }.read().len();
+        assert_eq!((read("long"), read("link"), read("none")), (4096, 0, 0));
+        remove_tree(&at).unwrap();
+    }
+
+    #[test]
+    fn a_log_goes_with_what_was_moved_aside_and_its_link() {
+        let at = scratch("logs");
+        let (log, links) = (at.join("0.log"), at.join("links"));
+        for name in ["0.log", "0.log.20260101-000000", "10.log", "1.log"] {
+            fs::write(at.join(name), "").unwrap();
+        }
+        let name = link_name("p", "n", "c", "id");
+        link_log(&links, &name, &log).unwrap();
+        link_log(&links, &name, &log).unwrap();
+        remove_log(&log, &links.join(&name)).unwrap();
+        remove_log(&log, &links.join(&name)).unwrap();
+        let left: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        assert!(fs::read_dir(&links).unwrap().next().is_none());
+        remove_tree(&at).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_never_longer_than_a_file_name() {
+        let name = link_name(&"p".repeat(253), "n", "c", &"i".repeat(64));
+        assert!(name.len() == NAME_MAX && name.ends_with(&format!("-{}.log", "i".repeat(64))));
+    }
+
+    #[test]
+    fn a_directory_with_a_mount_below_is_not_removed() {
+        let below = remove_tree(Path::new("/proc")).unwrap_err();
+        assert_eq!(below.kind(), io::ErrorKind::ResourceBusy);
+    }
 }

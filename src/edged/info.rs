@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::client::{Client, Error};
+use super::client::Client;
+use super::grpc::Error;
 use crate::node::runtime::RuntimeInfo;
 use crate::wire::cri;
 

@@ -1,7 +1,7 @@
 //! The shell towards the container runtime: carries out what the node orders
 //! and tells it what the runtime shows. It decides nothing about pods.
 //!
-//! `client` speaks gRPC, `watch` follows the runtime by its `events` and
+//! `client` speaks `grpc`, `watch` follows the runtime by its `events` and
 //! `info`, `seen` reads what is in it, `operate` does one step of a pod's life, `images` has images here, `probe`
 //! tries things on containers, `logs` keeps log files small; `volumes`, `subpath`, `cgroup` and
 //! `files` are a pod's part of this machine.
@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod client;
 mod events;
 mod files;
+pub mod grpc;
 mod images;
 mod info;
 #[cfg(test)]
@@ -37,7 +38,8 @@ use crate::node::ids::{PodKey, PodUid};
 use crate::node::input::Input;
 use crate::node::runtime::{ImageSeen, Order, PodSeen};
 use crate::wire::cri;
-use client::{Client, Error};
+use client::Client;
+use grpc::Error;
 
 /// Orders in hand at most; beyond that the node keeps them.
 const ORDERS: usize = 256;

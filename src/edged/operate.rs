@@ -12,7 +12,7 @@ use futures_lite::future::or;
 use smol::Timer;
 use smol::channel::{Receiver, bounded};
 
-use super::client::Error;
+use super::grpc::Error;
 use super::{Shell, boottime, cgroup, files, images, probe, seen, subpath, volumes};
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;

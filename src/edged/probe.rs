@@ -10,7 +10,7 @@ use smol::Timer;
 use smol::net::TcpStream;
 
 use super::Shell;
-use super::client::{Code, Error};
+use super::grpc::{Code, Error};
 use crate::node::ids::ContainerId;
 use crate::node::input::Input;
 use crate::node::runtime::{Action, Probe, ProbeResult};

@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use smol::lock::Semaphore;
 
-use super::client::{Client, Error};
+use super::client::Client;
 use super::files;
+use super::grpc::Error;
 use crate::host::tasks::Executor;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::now::Wall;
@@ -304,5 +305,74 @@ impl Parts {
         pod.seen.sandboxes = self.sandboxes.into_iter().map(|(_, sandbox)| sandbox).collect();
         pod.seen.containers = self.containers.into_iter().map(|container| container.seen).collect();
         pod
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(uid: &str) -> Labels {
+        [(UID, uid), (NAME, "web-0"), (NAMESPACE, "shop"), (CONTAINER, "web")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    }
+
+    fn container(id: &str, created: i64, attempt: u32, state: cri::ContainerState) -> ContainerRead {
+        let metadata = Some(cri::ContainerMetadata { name: "web".into(), attempt });
+        let short = cri::Container { id: id.into(), metadata, created_at: created, labels: labels("u"), state: state.into(), ..Default::default() };
+        let status = cri::ContainerStatus { state: state.into(), log_path: "/l/0.log".into(), exit_code: 1, ..Default::default() };
+        parse(short, status, "")
+    }
+
+    #[test]
+    fn the_newest_container_comes_first_and_attempts_decide_a_tie() {
+        let mut pods = Gathered::default();
+        for (id, created, attempt) in [("a", 1, 0), ("c", 2, 3), ("b", 2, 1)] {
+            let read = container(id, created, attempt, cri::ContainerState::Running);
+            pods.of(&read.labels).containers.push(read);
+        }
+        let pods = pods.finish();
+        let ids: Vec<_> = pods[0].seen.containers.iter().map(|container| container.id.as_str()).collect();
+        assert_eq!((pods[0].seen.key.to_string().as_str(), ids), ("shop/web-0", vec!["c", "b", "a"]));
+        assert_eq!(Known::new(&pods).logs().len(), 3);
+    }
+
+    #[test]
+    fn an_end_without_a_reason_is_named_by_its_code() {
+        let exit = |code, reason: &str, message: &str, words: &str| {
+            let state = cri::ContainerState::Exited.into();
+            let status = cri::ContainerStatus { state, exit_code: code, reason: reason.into(), message: message.into(), ..Default::default() };
+            let ContainerState::Exited(exit) = super::state(&status, words) else { unreachable!() };
+            (exit.reason, exit.message)
+        };
+        assert_eq!(exit(0, "", "", ""), ("Completed".into(), String::new()));
+        assert_eq!(exit(1, "", "", "why"), ("Error".into(), "why".into()));
+        assert_eq!(exit(137, "OOMKilled", "m", "w"), ("OOMKilled".into(), "m: w".into()));
+    }
+
+    #[test]
+    fn the_log_stands_in_for_last_words_only_after_an_error_and_when_asked() {
+        let wish = |code, policy: &str| {
+            let annotations = [(MESSAGE_PATH, "/dev/termination-log"), (MESSAGE_POLICY, policy)].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            let mounts = vec![cri::Mount { container_path: "/dev/termination-log".into(), host_path: "/h/0".into(), ..Default::default() }];
+            let state = cri::ContainerState::Exited.into();
+            let words =
+                last_words_of(&cri::ContainerStatus { state, exit_code: code, annotations, mounts, log_path: "/l".into(), ..Default::default() }).unwrap();
+            (words.file.is_some(), words.log.is_some())
+        };
+        assert_eq!(wish(1, "FallbackToLogsOnError"), (true, true));
+        assert_eq!(wish(0, "FallbackToLogsOnError"), (true, false));
+        assert_eq!(wish(1, "File"), (true, false));
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_what_was_just_made_is_known() {
+        let mut pods = Gathered::default();
+        let read = container("a", 1, 0, cri::ContainerState::Running);
+        pods.of(&read.labels).containers.push(read);
+        let (mut known, uid) = (Known::new(&pods.finish()), PodUid::from("u"));
+        known.made("b", &uid);
+        assert_eq!((known.owner("a"), known.owner("b"), known.has_logs()), (Some(uid.clone()), Some(uid.clone()), true));
+        known.replace(&PodRead::gone(&uid, None));
+        assert_eq!((known.owner("a"), known.owner("b"), known.has_logs(), known.key(&uid)), (None, None, false, None));
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_lite::future::or;
 use smol::Timer;
 
-use super::client::Error;
 use super::events::{Change, Event, Events, Source};
+use super::grpc::Error;
 use super::{Shell, boottime, info, seen};
 use crate::host::tasks::Tasks;
 use crate::node::ids::PodUid;
@@ -30,9 +30,10 @@ const POLL: Duration = Duration::from_secs(5);
 /// Between looks at a runtime that answers but says it is not ready: nothing
 /// tells when its network is.
 const UNREADY: Duration = Duration::from_secs(5);
-/// containerd tells of an end just before its own CRI part notes it. A pod is
-/// read again until it shows, after so many milliseconds each time.
-const CATCH_UP: [u64; 9] = [0, 10, 20, 40, 80, 160, 320, 640, 1280];
+/// Looks at a pod until it shows an end that was told, and those of them that
+/// come close together.
+const LOOKS: u32 = 60;
+const CLOSE_LOOKS: u32 = 35;
 
 /// Follows the runtime for as long as the shell lives.
 pub(super) async fn run(shell: Rc<Shell>) {
@@ -185,8 +186,8 @@ impl Rereads {
 /// Reads a pod until it shows all that was said of it.
 async fn reread(shell: Rc<Shell>, rereads: Rc<Rereads>, uid: PodUid) {
     while let Some(news) = rereads.news(&uid) {
-        for wait in CATCH_UP {
-            pause(Duration::from_millis(wait)).await;
+        for look in 0..LOOKS {
+            pause(catch_up(look)).await;
             let shown = Cell::new(true);
             let say = |seen: Option<PodSeen>| {
                 shown.set(seen.as_ref().is_none_or(|pod| news.iter().all(|event| shows(pod, event))));
@@ -197,6 +198,16 @@ async fn reread(shell: Rc<Shell>, rereads: Rc<Rereads>, uid: PodUid) {
                 break;
             }
         }
+    }
+}
+
+/// containerd tells of an end before its own CRI part has it on disk, which
+/// takes as long as its disk does.
+fn catch_up(look: u32) -> Duration {
+    match look {
+        0 => Duration::ZERO,
+        1..CLOSE_LOOKS => Duration::from_millis((10 << look.min(4)).min(100)),
+        _ => Duration::from_secs(1),
     }
 }
 
@@ -228,4 +239,62 @@ async fn owner(shell: &Shell, event: &Event) -> Result<Option<PodUid>, Error> {
     let filter = cri::PodSandboxFilter { id: event.id.clone(), ..Default::default() };
     let found = shell.client.list_pod_sandbox(&cri::ListPodSandboxRequest { filter: Some(filter) }).await?;
     Ok(found.items.first().and_then(|sandbox| seen::uid(&sandbox.labels)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ids::PodKey;
+    use crate::node::now::Wall;
+    use crate::node::runtime::{ContainerSeen, Exit, SandboxSeen};
+
+    fn event(id: &str, change: Change) -> Event {
+        Event { id: id.into(), pod: None, change }
+    }
+
+    fn pod(state: ContainerState) -> PodSeen {
+        let sandbox = SandboxSeen { id: "s".into(), attempt: 0, ready: true, created: Wall(0), ips: Vec::new(), annotations: BTreeMap::new() };
+        let container = ContainerSeen {
+            id: "c".into(),
+            sandbox: "s".into(),
+            name: "web".into(),
+            restarts: 0,
+            image: String::new(),
+            image_id: String::new(),
+            state,
+            annotations: BTreeMap::new(),
+        };
+        PodSeen { uid: "u".into(), key: PodKey { namespace: "n".into(), name: "p".into() }, sandboxes: vec![sandbox], containers: vec![container] }
+    }
+
+    #[test]
+    fn a_pod_is_read_by_one_reader_and_once_more_for_what_came_meanwhile() {
+        let (rereads, uid) = (Rereads::default(), PodUid::from("u"));
+        assert!(rereads.want(&uid, event("a", Change::Some)));
+        assert_eq!(rereads.news(&uid), Some(vec![event("a", Change::Some)]));
+        assert!(!rereads.want(&uid, event("b", Change::Some)));
+        assert!(!rereads.want(&uid, event("c", Change::Some)));
+        assert_eq!(rereads.news(&uid).map(|news| news.len()), Some(2));
+        assert_eq!(rereads.news(&uid), None);
+        assert!(rereads.want(&uid, event("d", Change::Some)));
+    }
+
+    #[test]
+    fn a_runtime_that_lags_behind_its_own_event_is_asked_again() {
+        let running = pod(ContainerState::Running { started: Wall(1) });
+        let exit = Exit { started: Wall(1), finished: Wall(2), code: 0, reason: "Completed".into(), message: String::new() };
+        assert!(!shows(&running, &event("c", Change::Ended)));
+        assert!(shows(&pod(ContainerState::Exited(exit)), &event("c", Change::Ended)));
+        assert!(!shows(&running, &event("s", Change::Ended)));
+        assert!(!shows(&running, &event("c", Change::Gone)));
+        assert!(shows(&running, &event("other", Change::Gone)));
+        assert!(shows(&running, &event("c", Change::Some)));
+    }
+
+    #[test]
+    fn looks_end_within_a_minute_and_are_close_at_first() {
+        let waits: Vec<_> = (0..LOOKS).map(catch_up).collect();
+        assert!(waits.iter().sum::<Duration>() < Duration::from_secs(60));
+        assert!(waits[..30].iter().all(|wait| *wait <= Duration::from_millis(100)));
+    }
 }
