@@ -1,1 +1,233 @@
-//! placeholder
+//! The shell towards the container runtime: carries out what the node orders
+//! and tells it what the runtime shows. It decides nothing about pods.
+//!
+//! `client` speaks `grpc`, `watch` follows the runtime by its `events` and
+//! `info`, `seen` reads what is in it, `operate` does one step of a pod's life, `images` has images here, `probe`
+//! tries things on containers, `logs` keeps log files small; `volumes`, `subpath`, `cgroup` and
+//! `files` are a pod's part of this machine.
+
+pub mod cgroup;
+pub mod client;
+mod events;
+mod files;
+pub mod grpc;
+mod images;
+mod info;
+#[cfg(test)]
+mod live;
+mod logs;
+mod operate;
+mod probe;
+mod seen;
+pub mod subpath;
+pub mod volumes;
+mod watch;
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use smol::channel::{Receiver, Sender, bounded};
+use smol::lock::{Mutex, Semaphore};
+
+use crate::config;
+use crate::host::tasks::{Executor, Tasks};
+use crate::node::ids::{PodKey, PodUid};
+use crate::node::input::Input;
+use crate::node::runtime::{ImageSeen, Order, PodSeen};
+use crate::wire::cri;
+use client::Client;
+use grpc::Error;
+
+/// Orders in hand at most; beyond that the node keeps them.
+const ORDERS: usize = 256;
+/// Steps carried out side by side.
+const STEPS: usize = 32;
+/// Pulls side by side: they share one uplink and one flash chip.
+const PULLS: usize = 2;
+/// Probes side by side.
+const PROBES: usize = 32;
+/// Threads busy with files.
+const FILES: usize = 4;
+
+/// The runtime's shell. What it does ends when it is dropped; pods do not.
+pub struct Edged {
+    shell: Rc<Shell>,
+    tasks: RefCell<Tasks>,
+}
+
+/// Starts the shell. It reaches for the runtime by itself and goes on doing so.
+pub fn open(config: config::Edged, inbox: Sender<Input>, executor: &Executor) -> Edged {
+    let shell = Rc::new(Shell::new(config, inbox, executor));
+    let mut tasks = Tasks::new(executor);
+    tasks.spawn(watch::run(shell.clone()));
+    tasks.spawn(logs::watch(shell.clone()));
+    Edged { shell, tasks: RefCell::new(tasks) }
+}
+
+impl Edged {
+    /// Whether another order is taken.
+    pub fn room(&self) -> bool {
+        self.tasks.borrow_mut().running() < ORDERS
+    }
+
+    /// Takes an order; it is answered by an input. Never waits.
+    pub fn hand(&self, order: Order) {
+        let shell = self.shell.clone();
+        let mut tasks = self.tasks.borrow_mut();
+        match order {
+            Order::Op(op) => tasks.spawn(operate::run(shell, op)),
+            Order::Probe(probe) => tasks.spawn(probe::run(shell, probe)),
+            Order::Relist => shell.relist.ask(),
+            Order::RemoveImage(image) => tasks.spawn(async move { shell.remove_image(&image).await }),
+            Order::RotateLog(container) => tasks.spawn(async move { logs::rotate(&shell, &container).await }),
+        }
+    }
+}
+
+/// What all tasks of the shell share.
+struct Shell {
+    config: config::Edged,
+    client: Client,
+    inbox: Sender<Input>,
+    executor: Executor,
+    known: RefCell<seen::Known>,
+    /// Held while the runtime is read and until that is told: what was seen
+    /// earlier never arrives later.
+    looking: Mutex<()>,
+    /// Processes are grouped by systemd slices.
+    systemd: Cell<bool>,
+    steps: Semaphore,
+    pulls: Semaphore,
+    probes: Semaphore,
+    files: Semaphore,
+    /// Look at everything.
+    relist: Bell,
+    /// Ask the runtime how it is.
+    check: Bell,
+    /// Containers with logs appeared.
+    logging: Bell,
+}
+
+/// Rings once, however often it was pulled before it was heard.
+struct Bell(Sender<()>, Receiver<()>);
+
+impl Bell {
+    fn new() -> Self {
+        let (pull, heard) = bounded(1);
+        Self(pull, heard)
+    }
+
+    fn ask(&self) {
+        // Full means: somebody asked and nobody looked yet.
+        let _ = self.0.try_send(());
+    }
+
+    async fn asked(&self) {
+        self.1.recv().await.expect("the bell holds its own sender");
+    }
+}
+
+impl Shell {
+    fn new(config: config::Edged, inbox: Sender<Input>, executor: &Executor) -> Self {
+        Self {
+            client: Client::new(&config.runtime, executor),
+            systemd: Cell::new(config.systemd_cgroups.unwrap_or(false)),
+            config,
+            inbox,
+            executor: executor.clone(),
+            known: RefCell::default(),
+            looking: Mutex::new(()),
+            steps: Semaphore::new(STEPS),
+            pulls: Semaphore::new(PULLS),
+            probes: Semaphore::new(PROBES),
+            files: Semaphore::new(FILES),
+            relist: Bell::new(),
+            check: Bell::new(),
+            logging: Bell::new(),
+        }
+    }
+
+    /// Tells the node. When nobody listens any more, the agent is ending.
+    async fn tell(&self, input: Input) {
+        let _ = self.inbox.send(input).await;
+    }
+
+    /// Work on files, off this thread.
+    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _turn = self.files.acquire().await;
+        smol::unblock(work).await
+    }
+
+    /// Reads one pod and tells of it; `None` when it could not be read.
+    async fn look(&self, uid: &PodUid, key: Option<PodKey>, say: impl FnOnce(Option<PodSeen>) -> Option<Input>) {
+        let _turn = self.looking.lock().await;
+        let pod = match seen::read(&self.client, &self.executor, Some(uid)).await {
+            Ok(pods) => Some(self.remember(uid, key, pods)),
+            Err(cause) => {
+                log::debug!(target: "edged", "cannot read pod '{uid}': {cause}");
+                self.check.ask();
+                None
+            }
+        };
+        if let Some(input) = say(pod) {
+            self.tell(input).await;
+        }
+    }
+
+    fn remember(&self, uid: &PodUid, key: Option<PodKey>, mut pods: Vec<seen::PodRead>) -> PodSeen {
+        let mut known = self.known.borrow_mut();
+        let found = pods.pop().unwrap_or_else(|| seen::PodRead::gone(uid, key.or_else(|| known.key(uid))));
+        known.replace(&found);
+        if known.has_logs() {
+            self.logging.ask();
+        }
+        found.seen
+    }
+
+    /// Reads everything and tells of it.
+    async fn look_at_all(&self) -> Result<(), Error> {
+        let _turn = self.looking.lock().await;
+        let pods = seen::read(&self.client, &self.executor, None).await?;
+        self.known.replace(seen::Known::new(&pods));
+        self.logging.ask();
+        self.tell(Input::Relisted(pods.into_iter().map(|pod| pod.seen).collect())).await;
+        let images = self.images().await?;
+        self.tell(Input::Images(images)).await;
+        Ok(())
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSeen>, Error> {
+        let answer = self.client.list_images(&cri::ListImagesRequest {}).await?;
+        Ok(answer.images.into_iter().map(seen::image).collect())
+    }
+
+    /// Images changed.
+    async fn look_at_images(&self) {
+        match self.images().await {
+            Ok(images) => self.tell(Input::Images(images)).await,
+            Err(cause) => self.odd("cannot list images", &cause),
+        }
+    }
+
+    async fn remove_image(&self, image: &str) {
+        match self.client.remove_image(&cri::RemoveImageRequest { image: Some(image.into()) }).await {
+            Ok(cri::Empty {}) => log::info!(target: "edged", "image '{image}' removed"),
+            Err(cause) => self.odd(&format!("image '{image}' stays"), &cause),
+        }
+        self.look_at_images().await;
+    }
+
+    /// Something failed that has no one to answer to.
+    fn odd(&self, what: &str, cause: &dyn Display) {
+        log::warn!(target: "edged", "{what}: {cause}");
+        self.check.ask();
+    }
+}
+
+/// Time since boot, for intervals.
+fn boottime() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).expect("time since boot is not negative")
+}

@@ -43,11 +43,6 @@ pub struct UInt64Value {
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Empty {}
 
-/// Service of sandboxes and containers, as it stands in a call's path.
-pub const RUNTIME_SERVICE: &str = "runtime.v1.RuntimeService";
-/// Service of images, on the same socket.
-pub const IMAGE_SERVICE: &str = "runtime.v1.ImageService";
-
 #[cfg(test)]
 mod tests {
     use prost::Message;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ContainerMetadata, ImageSpec, Mount, PodSandboxMetadata};
+use super::{ContainerMetadata, ImageSpec, Mount, NamespaceOption, PodSandboxMetadata};
 
 /// Answer of `PodSandboxStatus`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -30,12 +30,31 @@ pub struct PodSandboxStatus {
     /// Its addresses.
     #[prost(message, optional, tag = "5")]
     pub network: Option<PodSandboxNetworkStatus>,
+    /// What only Linux has.
+    #[prost(message, optional, tag = "6")]
+    pub linux: Option<LinuxPodSandboxStatus>,
     /// Labels.
     #[prost(btree_map = "string, string", tag = "7")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     #[prost(btree_map = "string, string", tag = "8")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What of a sandbox's status only Linux has.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LinuxPodSandboxStatus {
+    /// Its namespaces.
+    #[prost(message, optional, tag = "1")]
+    pub namespaces: Option<Namespace>,
+}
+
+/// Namespaces of a sandbox.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Namespace {
+    /// Whose they are.
+    #[prost(message, optional, tag = "2")]
+    pub options: Option<NamespaceOption>,
 }
 
 /// State of a sandbox.

@@ -1,0 +1,281 @@
+//! One step of a pod's life, carried out on the runtime and on this machine's
+//! files. Each may be repeated: what is there already is not made again, what
+//! is gone already was removed.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use smol::Timer;
+use smol::channel::{Receiver, bounded};
+
+use super::grpc::Error;
+use super::{Shell, boottime, cgroup, files, images, probe, seen, subpath, volumes};
+use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
+use crate::node::input::Input;
+use crate::node::runtime::{Action, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
+use crate::wire::cri;
+
+/// What a process gets between TERM and KILL at least, however long its hook
+/// took.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+/// A postStart hook has no limit of its own; one that is stuck must not hold
+/// its pod for ever.
+const POST_START: Duration = Duration::from_secs(1800);
+
+/// Carries out an op and answers it.
+pub(super) async fn run(shell: Rc<Shell>, op: Op) {
+    let (id, uid) = (op.id, op.pod);
+    let key = key_of(&op.step);
+    // Reading, pulling and preparing change no sandbox and no container.
+    let changes = matches!(op.step, Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. });
+    let hook = matches!(op.step, Step::PostStart { .. });
+    let result = step(&shell, &uid, op.step).await;
+    if let Err(failure) = &result {
+        log::debug!(target: "edged", "op {id} of pod '{uid}' failed at {:?}: {}", failure.at, failure.message);
+        shell.check.ask();
+    }
+    if changes || (hook && result.is_err()) {
+        let pod = uid.clone();
+        shell.look(&uid, key, |seen| Some(Input::Done { op: id, pod, result, seen })).await;
+    } else {
+        shell.tell(Input::Done { op: id, pod: uid, result, seen: None }).await;
+    }
+}
+
+async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Failure> {
+    if let Step::EnsureImage(wish) = &step {
+        // In its own lane: a slow registry never holds up the end of a pod.
+        return images::ensure(shell, wish).await.map(Outcome::Image);
+    }
+    let _turn = match &step {
+        // Ends take their time and must not wait for others' ends.
+        Step::Stop { .. } | Step::PostStart { .. } => None,
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::MakeSandbox(_) | Step::Start(_) | Step::Remove { .. } | Step::Clean { .. } => {
+            Some(shell.steps.acquire().await)
+        }
+    };
+    match step {
+        Step::Prepare(wish) => prepare(shell, uid, wish).await,
+        Step::EnsureImage(_) => Ok(Outcome::Done),
+        Step::MakeSandbox(config) => make_sandbox(shell, uid, *config).await,
+        Step::Start(start) => self::start(shell, uid, *start).await,
+        Step::PostStart { container, hook } => post_start(shell, &container, &hook).await,
+        Step::Stop { containers, sandboxes } => stop(shell, containers, sandboxes).await,
+        Step::Remove { containers, sandboxes } => remove(shell, containers, sandboxes).await,
+        Step::Clean { key, cgroup } => clean(shell, uid, key, cgroup).await,
+    }
+}
+
+/// The pod's name, where the step knows it.
+fn key_of(step: &Step) -> Option<PodKey> {
+    let config = match step {
+        Step::MakeSandbox(config) => config,
+        Step::Start(start) => &start.sandbox_config,
+        Step::Clean { key, .. } => return Some(key.clone()),
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } => return None,
+    };
+    config.metadata.as_ref().map(|pod| PodKey { namespace: pod.namespace.clone(), name: pod.name.clone() })
+}
+
+/// A failure with the words of its cause.
+pub(super) fn failed<E: Display>(at: FailedAt) -> impl Fn(E) -> Failure {
+    move |cause| Failure { at, message: cause.to_string() }
+}
+
+/// A call's failure; a runtime that is not there is nobody else's fault.
+pub(super) fn refused(at: FailedAt) -> impl Fn(Error) -> Failure {
+    move |cause| Failure { at: if cause.is_down() { FailedAt::Runtime } else { at }, message: cause.to_string() }
+}
+
+async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, Failure> {
+    let (root, uid, systemd) = (shell.config.root.clone(), uid.to_string(), shell.systemd.get());
+    let work = move || {
+        files::directory(&pod_directory(&root, &uid), 0o750).map_err(failed(FailedAt::Volume))?;
+        files::directory(Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Volume))?;
+        if !wish.cgroup.parent.is_empty() {
+            cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
+        }
+        volumes::setup(&root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))
+    };
+    shell.on_disk(work).await.map(|()| Outcome::Done)
+}
+
+fn pod_directory(root: &Path, uid: &str) -> PathBuf {
+    root.join("pods").join(uid)
+}
+
+async fn make_sandbox(shell: &Shell, uid: &PodUid, config: cri::PodSandboxConfig) -> Result<Outcome, Failure> {
+    let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    let answer = shell.client.run_pod_sandbox(&request).await.map_err(refused(FailedAt::Sandbox))?;
+    shell.known.borrow_mut().made(&answer.pod_sandbox_id, uid);
+    Ok(Outcome::Sandbox(answer.pod_sandbox_id.into()))
+}
+
+async fn start(shell: &Shell, uid: &PodUid, mut start: Start) -> Result<Outcome, Failure> {
+    for part in &start.sub_paths {
+        let mount = start.config.mounts.get_mut(part.mount).ok_or_else(|| failed(FailedAt::Create)("a subPath names no mount"))?;
+        mount.host_path = part.target.clone();
+    }
+    let log = Path::new(&start.sandbox_config.log_directory).join(&start.config.log_path);
+    lay_out(shell, &start, &log).await?;
+
+    let labels = start.config.labels.clone();
+    let request =
+        cri::CreateContainerRequest { pod_sandbox_id: start.sandbox.to_string(), config: Some(start.config), sandbox_config: Some(start.sandbox_config) };
+    let id = shell.client.create_container(&request).await.map_err(refused(FailedAt::Create))?.container_id;
+    shell.known.borrow_mut().made(&id, uid);
+    // One that does not start stays: its state tells why.
+    shell.client.start_container(&id.as_str().into()).await.map_err(refused(FailedAt::Start))?;
+    let (links, name) = (shell.config.container_logs.clone(), seen::log_link(&labels, &id));
+    if let Err(cause) = shell.on_disk(move || files::link_log(&links, &name, &log)).await {
+        log::warn!(target: "edged", "log of container '{id}' is not linked: {cause}");
+    }
+    for old in start.replaces {
+        if let Err(cause) = remove_container(shell, &old).await {
+            shell.odd(&format!("container '{old}' stays"), &cause.message);
+        }
+    }
+    Ok(Outcome::Container(id.into()))
+}
+
+/// Files the container needs before it can be created.
+async fn lay_out(shell: &Shell, start: &Start, log: &Path) -> Result<(), Failure> {
+    let (log, hosts, words, parts) = (log.to_owned(), start.hosts.clone(), start.termination_log.clone(), start.sub_paths.clone());
+    let work = move || {
+        if let Some(directory) = log.parent() {
+            files::directory(directory, 0o755).map_err(failed(FailedAt::Create))?;
+        }
+        if let Some((path, content)) = hosts {
+            files::hosts(Path::new(&path), &content).map_err(failed(FailedAt::Create))?;
+        }
+        if !words.is_empty() {
+            files::termination_log(Path::new(&words)).map_err(failed(FailedAt::Create))?;
+        }
+        for part in parts {
+            subpath::bind(Path::new(&part.root), &part.path, Path::new(&part.target)).map_err(failed(FailedAt::Create))?;
+        }
+        Ok(())
+    };
+    shell.on_disk(work).await
+}
+
+async fn post_start(shell: &Shell, container: &ContainerId, hook: &Action) -> Result<Outcome, Failure> {
+    match probe::hook(shell, container, hook, POST_START).await {
+        ProbeResult::Success => Ok(Outcome::Done),
+        ProbeResult::Failure(why) | ProbeResult::Unknown(why) => Err(failed(FailedAt::PostStart)(why)),
+    }
+}
+
+/// Stops containers side by side, then the sandboxes whatever came of it: that
+/// ends what is left in them.
+async fn stop(shell: &Rc<Shell>, containers: Vec<Stop>, sandboxes: Vec<SandboxId>) -> Result<Outcome, Failure> {
+    let (mut running, ends): (BTreeMap<_, _>, BTreeMap<_, _>) = containers
+        .iter()
+        .map(|stop| {
+            let (running, end) = bounded::<()>(1);
+            ((stop.container.clone(), running), (stop.container.clone(), end))
+        })
+        .unzip();
+    let mut tasks = Vec::with_capacity(containers.len());
+    for stop in containers {
+        let after: Vec<_> = stop.after.iter().filter(|id| **id != stop.container).filter_map(|id| ends.get(id).cloned()).collect();
+        let (shell, running) = (shell.clone(), running.remove(&stop.container));
+        tasks.push(shell.clone().executor.spawn(async move {
+            let result = stop_container(&shell, &stop, &after).await;
+            // Closes the channel: those that wait for this end go on.
+            drop(running);
+            result
+        }));
+    }
+    let mut first = Ok(());
+    for task in tasks {
+        let result = task.await;
+        first = first.and(result);
+    }
+    for sandbox in sandboxes {
+        let result = present(shell.client.stop_pod_sandbox(&sandbox.as_str().into()).await);
+        first = first.and(result);
+    }
+    first.map(|()| Outcome::Done).map_err(refused(FailedAt::Stop))
+}
+
+/// The hook first, then the wait for others, then TERM and KILL; all of it
+/// inside the grace, of which the process itself gets a least part.
+async fn stop_container(shell: &Shell, stop: &Stop, after: &[Receiver<()>]) -> Result<(), Error> {
+    let (begun, grace) = (boottime(), Duration::from_secs(stop.grace.into()));
+    let left = || grace.saturating_sub(boottime().saturating_sub(begun));
+    if let Some(hook) = &stop.pre_stop {
+        match probe::hook(shell, &stop.container, hook, left()).await {
+            ProbeResult::Success => {}
+            ProbeResult::Failure(why) | ProbeResult::Unknown(why) => {
+                log::warn!(target: "edged", "preStop hook of container '{}' failed: {why}", stop.container);
+            }
+        }
+    }
+    let others = async {
+        for end in after {
+            // An error is what is waited for: the channel is closed.
+            let _ = end.recv().await;
+        }
+    };
+    or(others, async {
+        Timer::after(left()).await;
+    })
+    .await;
+    // Whole seconds; a started one counts.
+    let timeout = i64::try_from(left().max(LEAST_GRACE).as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+    present(shell.client.stop_container(&cri::StopContainerRequest { container_id: stop.container.to_string(), timeout }).await)
+}
+
+/// What is not there has ended.
+fn present(result: Result<cri::Empty, Error>) -> Result<(), Error> {
+    match result {
+        Err(cause) if cause.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn remove(shell: &Shell, containers: Vec<ContainerId>, sandboxes: Vec<SandboxId>) -> Result<Outcome, Failure> {
+    let mut first = Ok(());
+    for container in containers {
+        let result = remove_container(shell, &container).await;
+        first = first.and(result);
+    }
+    for sandbox in sandboxes {
+        let result = present(shell.client.remove_pod_sandbox(&sandbox.as_str().into()).await).map_err(refused(FailedAt::Stop));
+        first = first.and(result);
+    }
+    first.map(|()| Outcome::Done)
+}
+
+/// With its log: nobody could ask for it any more.
+async fn remove_container(shell: &Shell, id: &ContainerId) -> Result<(), Failure> {
+    let status = match shell.client.container_status(&id.as_str().into()).await {
+        Ok(answer) => answer.status.unwrap_or_default(),
+        Err(cause) if cause.is_not_found() => return Ok(()),
+        Err(cause) => return Err(refused(FailedAt::Stop)(cause)),
+    };
+    present(shell.client.remove_container(&id.as_str().into()).await).map_err(refused(FailedAt::Stop))?;
+    let link = shell.config.container_logs.join(seen::log_link(&status.labels, id.as_str()));
+    shell.on_disk(move || files::remove_log(Path::new(&status.log_path), &link)).await.map_err(failed(FailedAt::Stop))
+}
+
+async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroup: String) -> Result<Outcome, Failure> {
+    let (config, uid, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
+    let work = move || {
+        subpath::unbind_all(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
+        volumes::remove(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
+        files::remove_tree(&pod_directory(&config.root, &uid)).map_err(failed(FailedAt::Stop))?;
+        if !cgroup.is_empty() {
+            cgroup::remove(&cgroup, systemd).map_err(failed(FailedAt::Stop))?;
+        }
+        let logs = config.pod_logs.join(format!("{}_{}_{uid}", key.namespace, key.name));
+        files::remove_links_into(&config.container_logs, &logs).map_err(failed(FailedAt::Stop))?;
+        files::remove_tree(&logs).map_err(failed(FailedAt::Stop))
+    };
+    shell.on_disk(work).await.map(|()| Outcome::Done)
+}
