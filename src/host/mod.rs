@@ -1,4 +1,7 @@
 //! The machine under the agent: clock, chance, tasks, signals, log, facts and
 //! the local socket. Nothing here knows anything of ours.
 
+pub mod chance;
+pub mod clock;
+pub mod signal;
 pub mod tasks;
