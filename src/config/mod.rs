@@ -1,6 +1,12 @@
 //! What the agent is told to do: typed, complete, checked. `file` reads the
 //! TOML; this page is what the rest of the agent sees.
 
+pub mod file;
+mod reader;
+
+pub use file::{ConfigError, load};
+pub use reader::Faults;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

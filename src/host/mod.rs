@@ -3,5 +3,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod log;
 pub mod signal;
+pub mod socket;
 pub mod tasks;

@@ -1,0 +1,244 @@
+//! The TOML file as the whole configuration, or as the list of all its faults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Table;
+
+use super::reader::{Faults, Section, nearest};
+use super::{Config, Control, EdgeHub, Edged, MetaManager, NodeConfig, Taint};
+use crate::wire::quantity::Quantity;
+
+/// Tables of the file.
+const TABLES: [&str; 6] = ["node", "edgehub", "metamanager", "edged", "control", "log"];
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// It says things that make no sense.
+    Faults {
+        /// Which.
+        path: PathBuf,
+        /// All of them.
+        faults: Faults,
+    },
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::Faults { path, faults } => write!(f, "{}:\n  {}", path.display(), faults.0.join("\n  ")),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Io { path: path.to_owned(), why })?;
+    parse(&text, &hostname()).map_err(|faults| ConfigError::Faults { path: path.to_owned(), faults })
+}
+
+/// The machine's name, as a node's name must be written.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().to_lowercase()
+}
+
+/// Reads the text of a file.
+pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
+    let mut file: Table = toml::from_str(text).map_err(|why: toml::de::Error| Faults(vec![why.to_string().trim_end().to_owned()]))?;
+    let mut faults = Faults::default();
+    let config = Config {
+        node: node(&mut file, hostname, &mut faults),
+        edgehub: edgehub(&mut file, &mut faults),
+        metamanager: metamanager(&mut file, &mut faults),
+        edged: edged(&mut file, &mut faults),
+        control: control(&mut file, &mut faults),
+        log: log(&mut file, &mut faults),
+    };
+    for key in file.keys() {
+        let hint = nearest(key, &TABLES).map(|near| format!(", did you mean [{near}]?")).unwrap_or_default();
+        faults.0.push(format!("{key}: unknown table or key{hint}"));
+    }
+    if faults.0.is_empty() { Ok(config) } else { Err(faults) }
+}
+
+fn node(file: &mut Table, hostname: &str, faults: &mut Faults) -> NodeConfig {
+    let mut section = Section::take(file, "node", faults);
+    let name = section.maybe("name").unwrap_or_else(|| hostname.to_owned());
+    if !is_dns_name(&name) {
+        section.fault("name", &format!("'{name}' is no DNS name: lower-case letters, digits, '-' and '.', at most 253"));
+    }
+    let taints = section.list("taints").iter().filter_map(|text| taint(text).map_or_else(|| section_fault(&mut section, text), Some)).collect();
+    let config = NodeConfig { name, labels: section.map("labels"), annotations: section.map("annotations"), taints, ip: section.maybe("ip") };
+    if config.ip.as_ref().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
+        section.fault("ip", "it is no IP address");
+    }
+    section.end(faults);
+    config
+}
+
+fn section_fault(section: &mut Section, text: &str) -> Option<Taint> {
+    section.fault("taints", &format!("'{text}' is not KEY[=VALUE]:NoSchedule, :PreferNoSchedule or :NoExecute"));
+    None
+}
+
+fn taint(text: &str) -> Option<Taint> {
+    let (pair, effect) = text.rsplit_once(':')?;
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    (!key.is_empty() && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)).then(|| Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
+}
+
+/// A DNS-1123 subdomain.
+pub fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) && !label.starts_with('-') && !label.ends_with('-');
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+fn edgehub(file: &mut Table, faults: &mut Faults) -> EdgeHub {
+    let mut section = Section::take(file, "edgehub", faults);
+    let config = EdgeHub {
+        websocket: section.address("websocket", "127.0.0.1:10000"),
+        https: section.address("https", "127.0.0.1:10002"),
+        project: section.text("project", "e632aba927ea4ac2b575ec1603d56f10"),
+        ca: section.path("ca", "/etc/selvedge/ca.crt"),
+        certificate: section.path("certificate", "/etc/selvedge/node.crt"),
+        key: section.path("key", "/etc/selvedge/node.key"),
+        heartbeat: section.duration("heartbeat", Duration::from_secs(15)),
+        max_message: usize::try_from(section.size("max_message", 8 << 20, 64 << 10)).unwrap_or(8 << 20),
+        proxy: section.maybe("proxy"),
+    };
+    if config.heartbeat >= Duration::from_secs(30) {
+        section.fault("heartbeat", "the cloud ends a session after 30 s without one");
+    }
+    if config.proxy.as_ref().is_some_and(|proxy| !proxy.starts_with("http://")) {
+        section.fault("proxy", "http://[USER:PASSWORD@]HOST:PORT was expected");
+    }
+    section.end(faults);
+    config
+}
+
+fn metamanager(file: &mut Table, faults: &mut Faults) -> MetaManager {
+    let mut section = Section::take(file, "metamanager", faults);
+    let config = MetaManager { dir: section.path("dir", "/var/lib/selvedge"), journal: section.size("journal", 1 << 20, 64 << 10) };
+    section.end(faults);
+    config
+}
+
+fn edged(file: &mut Table, faults: &mut Faults) -> Edged {
+    let mut section = Section::take(file, "edged", faults);
+    let systemd_cgroups = match section.text("cgroup_driver", "auto").as_str() {
+        "auto" => None,
+        "cgroupfs" => Some(false),
+        "systemd" => Some(true),
+        _ => {
+            section.fault("cgroup_driver", "auto, cgroupfs or systemd was expected");
+            None
+        }
+    };
+    let quantity = |section: &mut Section, key, default: &str, unit: fn(Quantity) -> i64| {
+        let text = section.text(key, default);
+        Quantity::parse(&text).map(unit).unwrap_or_else(|| {
+            section.fault(key, &format!("a quantity was expected, not '{text}'"));
+            0
+        })
+    };
+    let config = Edged {
+        runtime: section.path("runtime", "/run/containerd/containerd.sock"),
+        root: section.path("root", "/var/lib/kubelet"),
+        pod_logs: section.path("pod_logs", "/var/log/pods"),
+        container_logs: section.path("container_logs", "/var/log/containers"),
+        systemd_cgroups,
+        cgroup_root: section.text("cgroup_root", ""),
+        cluster_dns: section.list("cluster_dns"),
+        cluster_domain: section.text("cluster_domain", "cluster.local"),
+        resolv_conf: section.path("resolv_conf", "/etc/resolv.conf"),
+        max_pods: section.number("max_pods", 110, 1, 1000),
+        reserved_cpu: quantity(&mut section, "reserved_cpu", "0", Quantity::milli),
+        reserved_memory: quantity(&mut section, "reserved_memory", "0", Quantity::units),
+        max_images: section.number("max_images", 50u32, 0, 1000) as usize,
+        events: section.flag("events", true),
+        log_max_size: section.size("log_max_size", 10 << 20, 4 << 10),
+        log_max_files: section.number("log_max_files", 5, 2, 100),
+        allowed_unsafe_sysctls: section.list("allowed_unsafe_sysctls"),
+        image_gc_high: section.number("image_gc_high", 85, 1, 100),
+        image_gc_low: section.number("image_gc_low", 80, 0, 99),
+        use_local_image_offline: section.flag("use_local_image_offline", true),
+    };
+    if config.image_gc_low >= config.image_gc_high {
+        section.fault("image_gc_low", "it must be below image_gc_high");
+    }
+    section.end(faults);
+    config
+}
+
+fn control(file: &mut Table, faults: &mut Faults) -> Control {
+    let mut section = Section::take(file, "control", faults);
+    let config = Control { socket: section.path("socket", "/run/selvedge/control.sock") };
+    section.end(faults);
+    config
+}
+
+fn log(file: &mut Table, faults: &mut Faults) -> String {
+    let mut section = Section::take(file, "log", faults);
+    let filter = section.text("filter", "info");
+    section.end(faults);
+    filter
+}
+
+/// A file for a node that joined: what differs from the defaults.
+pub fn render(node: &str, edgehub: &EdgeHub, metamanager: Option<&Path>) -> String {
+    let mut text = format!(
+        "# Written by 'selvedge join'. All keys: config/selvedge.toml of the release.\n[node]\nname = {node:?}\n\n[edgehub]\nwebsocket = {:?}\nhttps = {:?}\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+        edgehub.websocket, edgehub.https, edgehub.ca, edgehub.certificate, edgehub.key
+    );
+    if let Some(dir) = metamanager {
+        text.push_str(&format!("\n[metamanager]\ndir = {dir:?}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_told_in_one_run() {
+        let text = "[node]\nname = 'A_b'\nlables = 1\n[edgehub]\nwebsocket = 'nowhere'\nheartbeat = '40s'\n[edged]\nmax_pods = 0\ncgroup_driver = 'x'\nlog_max_size = 'many'\n[edge]\n";
+        let Err(Faults(faults)) = parse(text, "h") else { panic!("it is full of faults") };
+        for wanted in ["node.name", "node.lables: unknown key, did you mean 'labels'?", "edgehub.websocket: HOST:PORT", "edgehub.heartbeat", "edged.max_pods", "edged.cgroup_driver", "edged.log_max_size", "edge: unknown table or key, did you mean [edged]?"] {
+            assert!(faults.iter().any(|fault| fault.starts_with(wanted)), "{wanted}: {faults:#?}");
+        }
+        assert_eq!(faults.len(), 8, "{faults:#?}");
+    }
+
+    #[test]
+    fn the_sample_file_is_the_defaults_and_names_every_key() {
+        let sample = include_str!("../../config/selvedge.toml");
+        let defaults = parse("", "host").expect("nothing is wrong with nothing");
+        assert_eq!(parse(sample, "host").expect("the sample is right"), defaults);
+        let uncommented: String = sample.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
+        for key in ["name", "labels", "annotations", "taints", "ip", "proxy"] {
+            assert!(uncommented.contains(&format!("{key} =")), "{key}");
+        }
+        let keys = include_str!("file.rs").split("section.").skip(1).filter_map(|call| call.split('"').nth(1).filter(|_| call.starts_with(['t', 'p', 'a', 'f', 'n', 's', 'd', 'l', 'm'])));
+        for key in keys.filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')) {
+            assert!(uncommented.contains(&format!("{key} =")), "{key} is not in config/selvedge.toml");
+        }
+    }
+
+    #[test]
+    fn the_minimal_file_is_enough() {
+        let config = parse(include_str!("../../config/minimal.toml"), "edge-1").expect("it is right");
+        assert_eq!((config.node.name.as_str(), config.edgehub.websocket.as_str()), ("edge-1", "cloud.example.com:10000"));
+    }
+}

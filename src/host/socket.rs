@@ -1,0 +1,82 @@
+//! The local control socket: one JSON line in, one or more lines out. It knows
+//! who is asking, not what.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use futures_lite::io::BufReader;
+use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, StreamExt, future};
+use smol::Timer;
+use smol::net::unix::{UnixListener, UnixStream};
+
+/// Longest question.
+const LINE: u64 = 64 << 10;
+/// How long somebody may take to ask, or to read an answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// One who asks.
+pub struct Conversation {
+    stream: UnixStream,
+    /// The question.
+    pub line: String,
+}
+
+/// Opens the socket, for root and for `group` if there is one. A socket that is
+/// left over is removed; one that answers is somebody else's.
+pub fn listen(path: &Path, group: &str) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another selvedge is running"));
+    }
+    let _ = std::fs::remove_file(path);
+    if let Some(dir) = path.parent().filter(|dir| !dir.is_dir()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    if let Some(gid) = group_id(group) {
+        std::os::unix::fs::chown(path, None, Some(gid))?;
+    }
+    Ok(listener)
+}
+
+fn group_id(name: &str) -> Option<u32> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))?.get(2)?.parse().ok()
+}
+
+/// Waits for the question of one who connected.
+pub async fn question(stream: UnixStream) -> io::Result<Conversation> {
+    let read = async {
+        let mut line = String::new();
+        BufReader::new(stream.clone().take(LINE)).read_line(&mut line).await?;
+        Ok(line)
+    };
+    let line = future::or(read, timed_out()).await?;
+    Ok(Conversation { stream, line })
+}
+
+impl Conversation {
+    /// Says one line.
+    pub async fn say(&mut self, line: &str) -> io::Result<()> {
+        let text = format!("{line}\n");
+        future::or(async { self.stream.write_all(text.as_bytes()).await }, timed_out()).await
+    }
+}
+
+async fn timed_out<T>() -> io::Result<T> {
+    Timer::after(LIMIT).await;
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Asks the agent; hands every line of the answer over as it comes.
+pub async fn ask(path: &Path, question: &str, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(format!("{question}\n").as_bytes()).await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next().await {
+        each(&line?)?;
+    }
+    Ok(())
+}
