@@ -188,7 +188,9 @@ fn a_pod_lives_and_ends_in_a_real_runtime() {
         let ip = seen.sandboxes[0].ips[0].clone();
         probes_are_answered(&mut bench, &web, &ip).await;
         a_log_is_moved_aside(&mut bench, &web).await;
-        it_ends(&mut bench, &web, &sandbox).await;
+        let crashed = seen.containers.iter().find(|container| container.name == "crash").unwrap().id.clone();
+        let side = one_takes_anothers_place(&mut bench, &sandbox, &image.reference, crashed).await;
+        they_end_in_order(&mut bench, &web, &side, &sandbox).await;
     });
     std::fs::remove_dir_all(&bench.root).unwrap();
 }
@@ -274,13 +276,32 @@ async fn a_log_is_moved_aside(bench: &mut Bench, web: &ContainerId) {
     }
 }
 
-async fn it_ends(bench: &mut Bench, web: &ContainerId, sandbox: &SandboxId) {
-    let pre_stop = Some(Action::Exec(["sh", "-c", "echo last >> /proc/1/fd/1"].map(str::to_owned).to_vec()));
+async fn one_takes_anothers_place(bench: &mut Bench, sandbox: &SandboxId, image: &str, crashed: ContainerId) -> ContainerId {
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    let Step::Start(mut start) = bench.container(sandbox, image, "crash", script) else { unreachable!() };
+    let hosts = bench.root.join("root/pods/hosts").display().to_string();
+    start.config.metadata = Some(cri::ContainerMetadata { name: "crash".into(), attempt: 1 });
+    start.config.log_path = "crash/1.log".into();
+    start.config.mounts.push(cri::Mount { container_path: "/etc/hosts".into(), host_path: hosts.clone(), ..Default::default() });
+    start.hosts = Some((hosts, "10.0.0.9 nine\n".into()));
+    start.replaces = vec![crashed.clone()];
+    let (Ok(Outcome::Container(id)), Some(seen)) = bench.op(Step::Start(start)).await else { panic!("it did not start") };
+    assert!(seen.containers[0].id == id && seen.containers.iter().all(|container| container.id != crashed));
+    assert!(!bench.logs().join("crash/0.log").exists() && bench.logs().join("crash/1.log").exists());
+    let command = ["grep", "nine", "/etc/hosts"].map(str::to_owned).to_vec();
+    assert_eq!(bench.probe(&id, Action::Exec(command)).await, ProbeResult::Success);
+    id
+}
+
+async fn they_end_in_order(bench: &mut Bench, web: &ContainerId, side: &ContainerId, sandbox: &SandboxId) {
+    let pre_stop = Some(Action::Exec(["sh", "-c", "sleep 0.5; echo last >> /proc/1/fd/1"].map(str::to_owned).to_vec()));
     let stop = Stop { container: web.clone(), grace: 10, pre_stop, after: vec![web.clone(), "none".into()] };
-    let (result, seen) = bench.op(Step::Stop { containers: vec![stop.clone()], sandboxes: vec![sandbox.clone()] }).await;
+    let later = Stop { container: side.clone(), grace: 10, pre_stop: None, after: vec![web.clone()] };
+    let (result, seen) = bench.op(Step::Stop { containers: vec![later, stop.clone()], sandboxes: vec![sandbox.clone()] }).await;
     let seen = seen.unwrap();
-    let exit = exit(&seen, web).unwrap();
-    assert_eq!((result, exit.code, exit.message.as_str(), seen.sandboxes[0].ready), (Ok(Outcome::Done), 7, "bye\n", false));
+    let (first, second) = (exit(&seen, web).unwrap(), exit(&seen, side).unwrap());
+    assert_eq!((result, first.code, first.message.as_str(), seen.sandboxes[0].ready), (Ok(Outcome::Done), 7, "bye\n", false));
+    assert!(second.code == 0 && second.finished > first.finished, "{first:?} {second:?}");
     assert!(std::fs::read_to_string(bench.logs().join("web/0.log")).unwrap().ends_with("stdout F last\n"));
 
     let containers: Vec<_> = seen.containers.iter().map(|container| container.id.clone()).collect();
