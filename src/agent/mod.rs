@@ -1,1 +1,177 @@
-//! placeholder
+//! The one loop: one input at a time into the node, outputs to whichever shell
+//! has room, until nothing is left. The loop never waits for a full queue, so it
+//! cannot deadlock; shells wait for the loop.
+
+mod control;
+pub mod facts;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_lite::future;
+use serde_json::Value;
+use smol::Timer;
+use smol::channel::{self, Receiver, Sender};
+
+use crate::config::Config;
+use crate::host::tasks::{Executor, Tasks};
+use crate::host::{chance, clock, signal};
+use crate::modules::{self, EdgeHub, Edged, Store};
+use crate::node::Node;
+use crate::node::ids::AskId;
+use crate::node::input::Input;
+use crate::node::now::{Mono, Now, Wall};
+
+/// Inputs that may wait; shells with more to say wait themselves.
+const INBOX: usize = 64;
+/// Facts of the machine are read so often: pressure must be told within the
+/// minute.
+const FACTS: Duration = Duration::from_secs(30);
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why the agent could not run.
+#[derive(Debug)]
+pub enum AgentError {
+    /// The store cannot be opened.
+    Store(Box<dyn std::error::Error>),
+    /// The control socket cannot be opened.
+    Control {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+}
+
+impl std::fmt::Display for AgentError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(why) => write!(f, "metamanager: {why}"),
+            Self::Control { path, why } => write!(f, "control socket {}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for AgentError {}
+
+/// The present instant.
+fn now() -> Now {
+    let mono = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
+    Now { mono: Mono(mono), wall: Wall(clock::calendar_millis()) }
+}
+
+/// Runs the agent until a signal ends it. Pods stay.
+pub fn run(config: Config) -> Result<(), AgentError> {
+    let executor = Executor::default();
+    let (inbox, inputs) = channel::bounded(INBOX);
+    let (store, restored) = modules::open_store(&config.metamanager, clock::calendar_millis() / 1000, inbox.clone()).map_err(AgentError::Store)?;
+    log::info!(target: "agent", "node '{}' starts with {} rows on disk", config.node.name, restored.rows.len());
+    let listener = control::listen(&config.control.socket)?;
+    let mut node = Node::new(config.clone(), restored, chance::seed(), now());
+    node.handle(now(), Input::Facts(Box::new(facts::gather(&config))));
+    let mut tasks = Tasks::new(&executor);
+    let (asked, answers) = control::Answers::new();
+    tasks.spawn(control::serve(listener, config.clone(), inbox.clone(), asked, executor.clone()));
+    tasks.spawn(follow_facts(config.clone(), inbox.clone()));
+    tasks.spawn(follow_signals(inbox.clone()));
+    let mut agent = Agent {
+        edgehub: modules::open_edgehub(config.edgehub.clone(), &config.node.name, inbox.clone(), &executor),
+        edged: modules::open_edged(config.edged.clone(), inbox, &executor),
+        store,
+        node,
+        answers,
+    };
+    executor.block_on(agent.live(&inputs));
+    log::info!(target: "agent", "ends; pods stay");
+    Ok(())
+}
+
+/// Node and shells.
+struct Agent {
+    node: Node,
+    store: Store,
+    edgehub: EdgeHub,
+    edged: Edged,
+    answers: control::Answers,
+}
+
+impl Agent {
+    async fn live(&mut self, inputs: &Receiver<Input>) {
+        let mut last_words: Option<Mono> = None;
+        loop {
+            self.hand_out();
+            if self.node.is_drained() || last_words.is_some_and(|until| until <= now().mono) {
+                return;
+            }
+            let wake = [self.node.deadline().map(|(at, _)| at), last_words].into_iter().flatten().min();
+            match self.next(inputs, wake).await {
+                Some(input) => {
+                    if matches!(input, Input::Stop) {
+                        last_words = Some(now().mono + FAREWELL);
+                    }
+                    self.node.handle(now(), input);
+                    // What has piled up is taken before anything is planned in
+                    // shells' terms again.
+                    while let Ok(input) = inputs.try_recv() {
+                        self.node.handle(now(), input);
+                    }
+                }
+                None => self.node.on_deadline(now()),
+            }
+        }
+    }
+
+    /// The next input, or `None` when it is time.
+    async fn next(&self, inputs: &Receiver<Input>, wake: Option<Mono>) -> Option<Input> {
+        let input = async { inputs.recv().await.ok() };
+        match wake {
+            None => input.await,
+            Some(at) => {
+                let wait = at.since(now().mono);
+                future::or(input, async {
+                    Timer::after(wait).await;
+                    None
+                })
+                .await
+            }
+        }
+    }
+
+    /// Gives every shell what it has room for, the disk first.
+    fn hand_out(&mut self) {
+        while self.store.room()
+            && let Some(batch) = self.node.poll_store()
+        {
+            self.store.put(batch);
+        }
+        while self.edgehub.room()
+            && let Some(order) = self.node.poll_cloud()
+        {
+            self.edgehub.hand(order);
+        }
+        while self.edged.room()
+            && let Some(order) = self.node.poll_runtime()
+        {
+            self.edged.hand(order);
+        }
+        while let Some((id, answer)) = self.node.poll_answer() {
+            self.answers.give(id, answer);
+        }
+    }
+}
+
+async fn follow_facts(config: Config, inbox: Sender<Input>) {
+    loop {
+        Timer::after(FACTS).await;
+        let _ = inbox.send(Input::Facts(Box::new(facts::gather(&config)))).await;
+    }
+}
+
+async fn follow_signals(inbox: Sender<Input>) {
+    signal::termination().await;
+    let _ = inbox.send(Input::Stop).await;
+}
+
+/// Those who wait for an answer, by the number of their question.
+type Waiting = BTreeMap<AskId, Sender<Value>>;

@@ -3,6 +3,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod follow;
 pub mod log;
 pub mod signal;
 pub mod socket;

@@ -1,0 +1,252 @@
+//! `selvedge check`: a doctor. Each finding comes with what mends it.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use argh::FromArgs;
+use serde_json::{Value, json};
+
+use super::output::{self, line};
+use super::{Exit, Failure};
+use crate::config::{self, Config};
+use crate::host::clock;
+use crate::modules;
+use crate::node::now::Wall;
+
+/// look for what keeps this machine from being a node
+#[derive(FromArgs)]
+#[argh(subcommand, name = "check")]
+pub struct Check {
+    /// mend what is safe to mend, after asking
+    #[argh(switch)]
+    fix: bool,
+    /// output: json
+    #[argh(option, short = 'o')]
+    output: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Ok,
+    Warn,
+    Fail,
+}
+
+struct Finding {
+    grade: Grade,
+    what: &'static str,
+    why: String,
+    /// The command that mends it.
+    mend: String,
+    /// Whether this program may mend it.
+    fix: Option<Fix>,
+}
+
+enum Fix {
+    /// Runs a program with these arguments; no shell.
+    Run(Vec<&'static str>),
+    /// Writes a file that is not there.
+    Write(String, &'static str),
+}
+
+/// A CNI configuration that serves any single node.
+const CNI: &str = r#"{"cniVersion":"0.4.0","name":"selvedge","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.85.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}
+"#;
+
+impl Finding {
+    fn ok(what: &'static str, why: impl Into<String>) -> Self {
+        Self { grade: Grade::Ok, what, why: why.into(), mend: String::new(), fix: None }
+    }
+
+    fn bad(grade: Grade, what: &'static str, why: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { grade, what, why: why.into(), mend: mend.into(), fix: None }
+    }
+}
+
+impl Check {
+    /// Looks, tells, mends.
+    pub fn run(self, path: &Path) -> Result<Exit, Failure> {
+        let findings = examine(path);
+        if self.output.as_deref() == Some("json") {
+            output::json(&Value::Array(findings.iter().map(|finding| json!({ "grade": finding.grade.word(), "what": finding.what, "why": finding.why, "mend": finding.mend })).collect()));
+        } else {
+            findings.iter().for_each(tell);
+        }
+        if self.fix {
+            findings.iter().filter_map(|finding| finding.fix.as_ref().map(|fix| (finding, fix))).try_for_each(|(finding, fix)| mend(finding, fix))?;
+        }
+        let failed = findings.iter().any(|finding| finding.grade == Grade::Fail);
+        Ok(if failed { Exit::Failed } else { Exit::Ok })
+    }
+}
+
+impl Grade {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+fn tell(finding: &Finding) {
+    line(&format!("{:5} {:10} {}", finding.grade.word(), finding.what, finding.why));
+    if !finding.mend.is_empty() {
+        line(&format!("                 mend: {}", finding.mend));
+    }
+}
+
+fn examine(path: &Path) -> Vec<Finding> {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(why) => {
+            let mend = if path.exists() { format!("edit {}", path.display()) } else { "selvedge join --cloud HOST --token-file FILE".to_owned() };
+            return vec![Finding::bad(Grade::Fail, "config", why.to_string(), mend), clock_is_sane()];
+        }
+    };
+    let mut findings = vec![Finding::ok("config", path.display().to_string()), clock_is_sane()];
+    findings.extend(certificate(&config));
+    findings.push(cgroups());
+    findings.extend(runtime(&config));
+    findings.push(network());
+    findings.push(disk(&config));
+    findings.push(cloud(&config));
+    findings.extend(rivals());
+    findings
+}
+
+fn clock_is_sane() -> Finding {
+    if Wall(clock::calendar_millis()).is_sane() { Finding::ok("clock", "the calendar can be believed") } else { Finding::bad(Grade::Fail, "clock", "the calendar shows a time before this program was made", "timedatectl set-ntp true") }
+}
+
+#[cfg(feature = "edgehub")]
+fn certificate(config: &Config) -> Vec<Finding> {
+    const MEND: &str = "selvedge join --cloud HOST --token-file FILE --reuse";
+    let identity = match crate::edgehub::identity::load(&config.edgehub, &config.node.name) {
+        Ok(identity) => identity,
+        Err(why) => return vec![Finding::bad(Grade::Fail, "identity", why.to_string(), MEND)],
+    };
+    let now = clock::calendar_millis();
+    let mut findings = Vec::new();
+    findings.push(if now > identity.not_after {
+        Finding::bad(Grade::Fail, "identity", "the certificate has expired", MEND)
+    } else if now < identity.not_before {
+        Finding::bad(Grade::Fail, "identity", "the certificate is not valid yet: the clock is behind the cloud's", "timedatectl set-ntp true")
+    } else {
+        Finding::ok("identity", format!("certificate of '{}' is valid until {}", config.node.name, crate::wire::rfc3339::seconds(identity.not_after)))
+    });
+    let mode = std::fs::metadata(&config.edgehub.key).map_or(0, |meta| meta.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        findings.push(Finding::bad(Grade::Fail, "identity", format!("{} has mode {mode:o}: others can read the key", config.edgehub.key.display()), format!("chmod 600 {}", config.edgehub.key.display())));
+    }
+    findings
+}
+
+#[cfg(not(feature = "edgehub"))]
+fn certificate(_: &Config) -> Vec<Finding> {
+    Vec::new()
+}
+
+fn cgroups() -> Finding {
+    let (missing, v2) = modules::cgroups();
+    if missing.is_empty() {
+        return Finding::ok("cgroups", if v2 { "v2 with cpu, memory and pids" } else { "v1 with cpu, memory and pids" });
+    }
+    let mend = if missing.iter().any(|name| name == "memory") { "add cgroup_enable=memory cgroup_memory=1 to the kernel's command line (/boot/cmdline.txt) and reboot" } else { "use a kernel with these controllers" };
+    Finding::bad(Grade::Warn, "cgroups", format!("no controller {}: limits of pods are not enforced", missing.join(", ")), mend)
+}
+
+fn runtime(config: &Config) -> Vec<Finding> {
+    let socket = &config.edged.runtime;
+    let mut findings = Vec::new();
+    match UnixStream::connect(socket) {
+        Ok(_) => findings.push(Finding::ok("runtime", format!("{} answers", socket.display()))),
+        Err(why) => {
+            let installed = ["/usr/bin/containerd", "/usr/local/bin/containerd", "/usr/bin/crio"].iter().any(|path| Path::new(path).exists());
+            let mend = if installed { "systemctl enable --now containerd" } else { "apt-get install containerd runc containernetworking-plugins" };
+            let mut finding = Finding::bad(Grade::Fail, "runtime", format!("{}: {why}", socket.display()), mend);
+            finding.fix = installed.then_some(Fix::Run(vec!["systemctl", "enable", "--now", "containerd"]));
+            findings.push(finding);
+        }
+    }
+    let settings = std::fs::read_to_string("/etc/containerd/config.toml").unwrap_or_default();
+    let disabled = settings.lines().any(|line| line.trim_start().starts_with("disabled_plugins") && line.contains("cri"));
+    if disabled && socket == Path::new("/run/containerd/containerd.sock") {
+        findings.push(Finding::bad(Grade::Fail, "runtime", "containerd runs without its CRI plugin, as Docker's package ships it", "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd"));
+    }
+    findings
+}
+
+fn network() -> Finding {
+    let has = |dir: &str| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    let plugins = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"].iter().any(|dir| has(dir));
+    match (has("/etc/cni/net.d"), plugins) {
+        (_, false) => Finding::bad(Grade::Fail, "network", "no CNI plugins", "apt-get install containernetworking-plugins"),
+        (false, true) => {
+            let mut finding = Finding::bad(Grade::Warn, "network", "/etc/cni/net.d is empty: pods off the host network get no address", "selvedge check --fix writes a bridge for this node");
+            finding.fix = Some(Fix::Write("/etc/cni/net.d/10-selvedge.conflist".to_owned(), CNI));
+            finding
+        }
+        (true, true) => Finding::ok("network", "CNI plugins and configuration are there"),
+    }
+}
+
+fn disk(config: &Config) -> Finding {
+    let dir = config.metamanager.dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(dir) {
+        Ok(stat) if stat.f_bavail * stat.f_frsize < 64 << 20 => Finding::bad(Grade::Fail, "disk", format!("{} has less than 64 MiB free", dir.display()), "free some space"),
+        Ok(stat) if stat.f_bavail < stat.f_blocks / 10 => Finding::bad(Grade::Warn, "disk", format!("{} is more than 90 % full: the node reports disk pressure", dir.display()), "free some space"),
+        Ok(_) => Finding::ok("disk", format!("{} has room", dir.display())),
+        Err(why) => Finding::bad(Grade::Fail, "disk", format!("{}: {why}", dir.display()), ""),
+    }
+}
+
+#[cfg(feature = "edgehub")]
+fn cloud(config: &Config) -> Finding {
+    match smol::block_on(crate::edgehub::dial::connect(&config.edgehub.websocket, config.edgehub.proxy.as_deref())) {
+        Ok(_) => Finding::ok("cloud", format!("{} can be reached", config.edgehub.websocket)),
+        Err(why) => Finding::bad(Grade::Warn, "cloud", format!("{why}: pods go on without it"), "look at network, firewall and edgehub.websocket"),
+    }
+}
+
+#[cfg(not(feature = "edgehub"))]
+fn cloud(_: &Config) -> Finding {
+    Finding::bad(Grade::Warn, "cloud", "edgehub: not in this build", "")
+}
+
+/// Others that would drive the same runtime.
+fn rivals() -> Vec<Finding> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok());
+    let rivals = names.map(|name| name.trim().to_owned()).filter(|name| matches!(name.as_str(), "kubelet" | "edgecore"));
+    rivals.map(|name| Finding::bad(Grade::Fail, "rival", format!("{name} runs here and would fight over the pods"), format!("systemctl disable --now {name}"))).collect()
+}
+
+fn mend(finding: &Finding, fix: &Fix) -> Result<(), Failure> {
+    let what = match fix {
+        Fix::Run(words) => words.join(" "),
+        Fix::Write(path, _) => format!("write {path}"),
+    };
+    if std::io::stdin().is_terminal() {
+        eprint!("{}: {}; {what}? [y/N] ", finding.what, finding.why);
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(Failure::new)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+    }
+    match fix {
+        Fix::Run(words) => std::process::Command::new(words[0]).args(&words[1..]).status().map(drop).map_err(|why| Failure::new(format!("{what}: {why}")))?,
+        Fix::Write(path, text) => {
+            let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(parent).and_then(|()| std::fs::write(path, text)).map_err(|why| Failure::new(format!("{path}: {why}")))?;
+        }
+    }
+    line(&format!("done: {what}"));
+    Ok(())
+}

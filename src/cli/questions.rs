@@ -1,0 +1,248 @@
+//! Questions to the running agent: status, get, describe, logs. They work
+//! without a cloud.
+
+use std::io;
+use std::path::Path;
+
+use argh::FromArgs;
+use serde_json::{Value, json};
+
+use super::output::{age, line, table, text};
+use super::{Exit, Failure, output};
+use crate::host::{clock, socket};
+
+/// tell how the agent is
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status")]
+pub struct Status {
+    /// output: json
+    #[argh(option, short = 'o')]
+    output: Option<String>,
+}
+
+/// list node, pods, configmaps or secrets
+#[derive(FromArgs)]
+#[argh(subcommand, name = "get")]
+pub struct Get {
+    /// what: node, pods, configmaps, secrets (names only)
+    #[argh(positional)]
+    kind: String,
+    /// only this namespace
+    #[argh(option, short = 'n')]
+    namespace: Option<String>,
+    /// output: json
+    #[argh(option, short = 'o')]
+    output: Option<String>,
+}
+
+/// tell everything about one pod
+#[derive(FromArgs)]
+#[argh(subcommand, name = "describe")]
+pub struct Describe {
+    /// what: pod
+    #[argh(positional)]
+    kind: String,
+    /// NAMESPACE/NAME, or a name in the namespace
+    #[argh(positional)]
+    name: String,
+    /// namespace (default: default)
+    #[argh(option, short = 'n')]
+    namespace: Option<String>,
+    /// output: json
+    #[argh(option, short = 'o')]
+    output: Option<String>,
+}
+
+/// print the log of a container
+#[derive(FromArgs)]
+#[argh(subcommand, name = "logs")]
+pub struct Logs {
+    /// NAMESPACE/NAME of the pod, or a name in the namespace
+    #[argh(positional)]
+    pod: String,
+    /// container, when the pod has several
+    #[argh(option, short = 'c')]
+    container: Option<String>,
+    /// namespace (default: default)
+    #[argh(option, short = 'n')]
+    namespace: Option<String>,
+    /// go on as the log grows
+    #[argh(switch, short = 'f')]
+    follow: bool,
+    /// of the instance before
+    #[argh(switch, short = 'p')]
+    previous: bool,
+    /// only the last lines
+    #[argh(option)]
+    tail: Option<usize>,
+}
+
+/// Whether JSON was asked for.
+fn wants_json(output: &Option<String>) -> Result<bool, Failure> {
+    match output.as_deref() {
+        None => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => Err(Failure(Exit::Usage, format!("output '{other}': only json is known"))),
+    }
+}
+
+/// Asks the agent and hands every line of the answer over.
+fn ask(socket: &Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut failure = None;
+    let asked = smol::block_on(socket::ask(socket, &question.to_string(), |answer| {
+        let answer: Value = serde_json::from_str(answer)?;
+        let result = match answer["error"].as_str() {
+            Some(why) => Err(Failure::new(why)),
+            None => each(&answer),
+        };
+        result.map_err(|why| {
+            failure = Some(why);
+            io::ErrorKind::Other.into()
+        })
+    }));
+    match (failure, asked) {
+        (Some(failure), _) => Err(failure),
+        (None, Ok(())) => Ok(()),
+        (None, Err(why)) => Err(Failure(Exit::Unreachable, unreachable(socket, &why))),
+    }
+}
+
+fn unreachable(socket: &Path, why: &io::Error) -> String {
+    let hint = match why.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "the agent is not running: systemctl start selvedge, or selvedge run",
+        io::ErrorKind::PermissionDenied => "only root and members of group 'selvedge' may ask: use sudo, or usermod -aG selvedge USER",
+        _ => "the agent went away",
+    };
+    format!("{}: {why}: {hint}", socket.display())
+}
+
+fn one(socket: &Path, question: &Value) -> Result<Value, Failure> {
+    let mut answer = Value::Null;
+    ask(socket, question, |value| {
+        answer = value.clone();
+        Ok(())
+    })?;
+    Ok(answer)
+}
+
+/// `NAMESPACE/NAME`.
+fn full_name(name: &str, namespace: &Option<String>) -> String {
+    if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace.as_deref().unwrap_or("default")) }
+}
+
+impl Status {
+    /// Prints how the agent is.
+    pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        let status = one(socket, &json!({ "ask": "status" }))?;
+        if wants_json(&self.output)? {
+            output::json(&status);
+            return Ok(Exit::Ok);
+        }
+        let (cloud, runtime, store, pods) = (&status["cloud"], &status["runtime"], &status["store"], &status["pods"]);
+        let since = if cloud["since"].is_string() { format!(" for {}", age(&cloud["since"], clock::calendar_millis())) } else { String::new() };
+        let last = cloud["last_error"].as_str().filter(|_| cloud["state"] != "online").map_or(String::new(), |why| format!(": {why}"));
+        line(&format!("node      {} (selvedge {})", text(&status["node"]), text(&status["version"])));
+        line(&format!("cloud     {}{since} at {}{last}", text(&cloud["state"]), text(&cloud["server"])));
+        let why: Vec<String> = runtime["why"].as_array().into_iter().flatten().map(text).collect();
+        line(&format!("runtime   {} {} {} {}", text(&runtime["state"]), text(&runtime["name"]), text(&runtime["version"]), why.join("; ")).trim_end().replace(" - -", ""));
+        line(&format!("store     {}{}", text(&store["state"]), store["why"].as_str().map_or(String::new(), |why| format!(": {why}"))));
+        line(&format!("pods      {} running of {}", pods["running"], pods["total"]));
+        for (name, count) in status["counters"].as_object().into_iter().flatten() {
+            line(&format!("counter   {name} {count}"));
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+impl Get {
+    /// Prints a table of objects.
+    pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        let kind = match self.kind.as_str() {
+            "node" | "nodes" | "no" => "node",
+            "pod" | "pods" | "po" => "pods",
+            "configmap" | "configmaps" | "cm" => "configmaps",
+            "secret" | "secrets" => "secrets",
+            other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps or secrets"))),
+        };
+        let mut answer = one(socket, &json!({ "ask": "get", "kind": kind }))?;
+        if let (Some(namespace), Some(items)) = (&self.namespace, answer["items"].as_array_mut()) {
+            items.retain(|item| item["namespace"] == namespace.as_str());
+        }
+        if wants_json(&self.output)? {
+            output::json(&answer);
+            return Ok(Exit::Ok);
+        }
+        let now = clock::calendar_millis();
+        let items = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
+        let rows = |columns: &[&str], since: &str| items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).chain([age(&item[since], now)]).collect()).collect::<Vec<Vec<String>>>();
+        match kind {
+            "node" => table(&["NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "AGE"], &rows(&["name", "status", "roles", "version", "internal_ip"], "started")),
+            "pods" => table(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"], &rows(&["namespace", "name", "ready", "status", "restarts", "ip"], "started")),
+            "configmaps" => table(&["NAMESPACE", "NAME", "DATA", "AGE"], &rows(&["namespace", "name", "keys"], "created")),
+            _ => table(&["NAMESPACE", "NAME", "TYPE", "DATA", "AGE"], &rows(&["namespace", "name", "type", "keys"], "created")),
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+impl Describe {
+    /// Prints a pod at length.
+    pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        if !matches!(self.kind.as_str(), "pod" | "pods" | "po") {
+            return Err(Failure(Exit::Usage, format!("unknown type '{}': pod", self.kind)));
+        }
+        let answer = one(socket, &json!({ "ask": "describe-pod", "pod": full_name(&self.name, &self.namespace) }))?;
+        if wants_json(&self.output)? {
+            output::json(&answer);
+            return Ok(Exit::Ok);
+        }
+        describe(&answer);
+        Ok(Exit::Ok)
+    }
+}
+
+fn describe(answer: &Value) {
+    let (pod, status) = (&answer["pod"], &answer["status"]);
+    for (title, value) in [("Name", &pod["metadata"]["name"]), ("Namespace", &pod["metadata"]["namespace"]), ("UID", &pod["metadata"]["uid"]), ("Phase", &status["phase"]), ("Reason", &status["reason"]), ("Message", &status["message"]), ("IP", &status["podIP"]), ("Started", &status["startTime"]), ("QoS", &status["qosClass"])] {
+        if !value.is_null() {
+            line(&format!("{:12}{}", format!("{title}:"), text(value)));
+        }
+    }
+    line("Containers:");
+    for container in status["initContainerStatuses"].as_array().into_iter().flatten().chain(status["containerStatuses"].as_array().into_iter().flatten()) {
+        line(&format!("  {}: {} ready={} restarts={}", text(&container["name"]), text(&container["image"]), container["ready"], container["restartCount"]));
+        line(&format!("    state: {}", state(&container["state"])));
+        if container["lastState"].as_object().is_some_and(|last| !last.is_empty()) {
+            line(&format!("    last:  {}", state(&container["lastState"])));
+        }
+    }
+    line("Conditions:");
+    for condition in status["conditions"].as_array().into_iter().flatten() {
+        line(&format!("  {:28}{} {}", text(&condition["type"]), text(&condition["status"]), condition["message"].as_str().unwrap_or_default()));
+    }
+    line("Events:");
+    for event in answer["events"].as_array().into_iter().flatten() {
+        line(&format!("  {:8}{:24}x{} {} {}", text(&event["type"]), text(&event["reason"]), event["count"], text(&event["time"]), text(&event["message"])));
+    }
+}
+
+fn state(state: &Value) -> String {
+    let Some((kind, inner)) = state.as_object().and_then(|map| map.iter().next()) else { return "-".to_owned() };
+    let parts = ["reason", "message", "exitCode", "startedAt", "finishedAt"].iter().filter(|key| !inner[**key].is_null()).map(|key| format!("{key}={}", text(&inner[*key])));
+    format!("{kind} {}", parts.collect::<Vec<_>>().join(" "))
+}
+
+impl Logs {
+    /// Prints a log.
+    pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        let question = json!({
+            "logs": full_name(&self.pod, &self.namespace), "container": self.container.unwrap_or_default(), "previous": self.previous, "follow": self.follow, "tail": self.tail,
+        });
+        let mut heard = true;
+        let result = ask(socket, &question, |answer| {
+            heard = line(answer["line"].as_str().unwrap_or_default());
+            if heard { Ok(()) } else { Err(Failure::new("nobody reads")) }
+        });
+        if heard { result.map(|()| Exit::Ok) } else { Ok(Exit::Ok) }
+    }
+}

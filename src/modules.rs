@@ -1,0 +1,136 @@
+//! The doors of the modules: which shells this build has. The only file that
+//! asks for features; what is not built answers "not in this build", and the
+//! node decides the same without it.
+
+
+use smol::channel::Sender;
+
+use crate::config;
+#[cfg(not(all(feature = "edgehub", feature = "edged")))]
+use crate::host::tasks::Executor;
+use crate::node::Restored;
+use crate::node::input::Input;
+#[cfg(not(feature = "edgehub"))]
+use crate::node::link;
+#[cfg(not(feature = "edged"))]
+use crate::node::runtime;
+use crate::node::store::Batch;
+
+#[cfg(feature = "edged")]
+pub use crate::edged::{Edged, open as open_edged};
+#[cfg(feature = "edgehub")]
+pub use crate::edgehub::{EdgeHub, open as open_edgehub};
+
+/// The disk's shell.
+pub struct Store {
+    #[cfg(feature = "metamanager")]
+    writer: crate::metamanager::Writer,
+    #[cfg(not(feature = "metamanager"))]
+    inbox: Sender<Input>,
+}
+
+/// Opens the store and its thread; `now` in seconds since the epoch.
+#[cfg(feature = "metamanager")]
+pub fn open_store(config: &config::MetaManager, now: i64, inbox: Sender<Input>) -> Result<(Store, Restored), Box<dyn std::error::Error>> {
+    let (store, restored) = crate::metamanager::open(config, now)?;
+    Ok((Store { writer: store.start(inbox)? }, restored))
+}
+
+#[cfg(feature = "metamanager")]
+impl Store {
+    /// Another batch may be handed over.
+    pub fn room(&self) -> bool {
+        self.writer.room()
+    }
+
+    /// Hands a batch over.
+    pub fn put(&self, batch: Batch) {
+        if let Err(batch) = self.writer.put(batch) {
+            log::error!(target: "metamanager", "batch {} found no room", batch.ticket);
+        }
+    }
+}
+
+/// Without a store everything is "on disk" at once, and gone with the process.
+#[cfg(not(feature = "metamanager"))]
+pub fn open_store(_: &config::MetaManager, _: i64, inbox: Sender<Input>) -> Result<(Store, Restored), Box<dyn std::error::Error>> {
+    log::warn!(target: "metamanager", "not in this build: nothing survives a restart");
+    Ok((Store { inbox }, Restored::default()))
+}
+
+#[cfg(not(feature = "metamanager"))]
+impl Store {
+    /// Another batch may be handed over.
+    pub fn room(&self) -> bool {
+        !self.inbox.is_full()
+    }
+
+    /// Forgets a batch.
+    pub fn put(&self, batch: Batch) {
+        let _ = self.inbox.try_send(Input::Stored(batch.ticket));
+    }
+}
+
+/// The link of a build without one.
+#[cfg(not(feature = "edgehub"))]
+pub struct EdgeHub(Sender<Input>);
+
+/// Opens a link that never comes up.
+#[cfg(not(feature = "edgehub"))]
+pub fn open_edgehub(_: config::EdgeHub, _: &str, inbox: Sender<Input>, _: &Executor) -> EdgeHub {
+    EdgeHub(inbox)
+}
+
+#[cfg(not(feature = "edgehub"))]
+impl EdgeHub {
+    /// Another order may be handed over.
+    pub fn room(&self) -> bool {
+        !self.0.is_full()
+    }
+
+    /// Answers that there is no link.
+    pub fn hand(&mut self, order: link::Order) {
+        if let link::Order::Dial(session) = order {
+            let end = crate::node::input::LinkEnd::Unusable("edgehub: not in this build".to_owned());
+            let _ = self.0.try_send(Input::LinkDown { session, end });
+        }
+    }
+}
+
+/// The runtime of a build without one.
+#[cfg(not(feature = "edged"))]
+pub struct Edged;
+
+/// Opens a runtime that never comes up.
+#[cfg(not(feature = "edged"))]
+pub fn open_edged(_: config::Edged, inbox: Sender<Input>, _: &Executor) -> Edged {
+    let _ = inbox.try_send(Input::RuntimeDown("edged: not in this build".to_owned()));
+    Edged
+}
+
+#[cfg(not(feature = "edged"))]
+impl Edged {
+    /// Another order may be handed over.
+    pub fn room(&self) -> bool {
+        true
+    }
+
+    /// Drops an order: nothing is ordered of a runtime that is down.
+    pub fn hand(&self, _: runtime::Order) {}
+}
+
+/// Which modules this build has, for `--version`.
+pub fn built() -> Vec<&'static str> {
+    let all = [("edgehub", cfg!(feature = "edgehub")), ("metamanager", cfg!(feature = "metamanager")), ("edged", cfg!(feature = "edged")), ("cloud", cfg!(feature = "cloud"))];
+    all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()
+}
+
+/// Controllers that pods' limits need and that are missing; whether the node
+/// has cgroup v2.
+pub fn cgroups() -> (Vec<String>, bool) {
+    #[cfg(feature = "edged")]
+    return (crate::edged::cgroup::missing_controllers(), crate::edged::cgroup::is_v2());
+    #[cfg(not(feature = "edged"))]
+    return (Vec::new(), false);
+}
+
