@@ -25,12 +25,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Reports under way at once: enough to hide the way there and back, few
 /// enough that a pulse is not late after a return.
 const WINDOW: usize = 16;
+/// A pod whose object may go, and that is still there, is told again so often.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Sends what is due, as far as the window allows.
 pub fn send(pods: &mut Pods, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
     let is_report = |purpose: &Purpose| matches!(purpose, Purpose::PodStatus { .. } | Purpose::PodDelete(_));
     let mut room = WINDOW.saturating_sub(link.under_way(is_report));
-    let due: Vec<PodUid> = pods.iter().filter(|worker| is_due(worker)).map(|worker| worker.uid.clone()).collect();
+    let due: Vec<PodUid> = pods.iter().filter(|worker| is_due(worker, now)).map(|worker| worker.uid.clone()).collect();
     for uid in due {
         if room == 0 {
             return;
@@ -41,13 +43,16 @@ pub fn send(pods: &mut Pods, link: &mut Link<Purpose>, now: Now, chance: &mut Ch
         });
         let Some(worker) = pods.get_mut(&uid).filter(|_| busy == 0) else { continue };
         room -= 1;
-        if worker.may_be_deleted() { delete(worker, link, now, chance) } else { report(worker, link, now, chance) }
+        if worker.may_be_deleted() { release(worker, link, now, chance) } else { report(worker, link, now, chance) }
     }
 }
 
 /// Whether the cluster does not know yet what it should.
-fn is_due(worker: &Worker) -> bool {
-    worker.pod.is_some() && !worker.status.is_null() && (worker.may_be_deleted() || worker.reported.as_ref() != Some(&worker.status))
+fn is_due(worker: &Worker, now: Now) -> bool {
+    if worker.may_be_deleted() {
+        return worker.released.is_none_or(|at| now.mono.since(at) >= AGAIN);
+    }
+    worker.pod.is_some() && !worker.status.is_null() && worker.reported.as_ref() != Some(&worker.status)
 }
 
 fn report(worker: &Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
@@ -71,7 +76,9 @@ fn whole(status: &Value) -> Value {
     change
 }
 
-fn delete(worker: &Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+/// Tells the cloud that a pod's object may go.
+fn release(worker: &mut Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+    worker.released = Some(now.mono);
     let body = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": worker.uid.as_str() } });
     let resource = Resource::new(&worker.key.namespace, kind::POD, &worker.key.name);
     let message = message(now, chance, EDGED, META, operation::DELETE, resource.to_string(), raw(&body));
@@ -105,7 +112,10 @@ pub fn reported(worker: &mut Worker, sent: Value, ended: bool, answer: Answer) {
 
 /// A new session: nobody knows what happened to the statuses meanwhile.
 pub fn start_over(pods: &mut Pods) {
-    pods.iter_mut().for_each(|worker| worker.reported = None);
+    for worker in pods.iter_mut() {
+        worker.reported = None;
+        worker.released = None;
+    }
 }
 
 /// The cluster shows a status. If a condition or phase of ours differs from what

@@ -54,6 +54,8 @@ pub struct Worker {
     pub reported: Option<Value>,
     /// The final status is known to the cluster.
     pub told: bool,
+    /// When the cloud was last told that the object may go.
+    pub released: Option<Mono>,
     /// What happened, for Kubernetes Events.
     pub events: Vec<Note>,
 }
@@ -178,6 +180,7 @@ impl Worker {
             status: Value::Null,
             reported: None,
             told: false,
+            released: None,
             events: Vec::new(),
         }
     }
