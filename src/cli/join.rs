@@ -8,6 +8,8 @@ use argh::FromArgs;
 use super::output::line;
 use super::{Exit, Failure};
 use crate::config::{self, Config, file};
+use crate::edgehub::enrol::{self, Auth, Token};
+use crate::edgehub::identity;
 
 /// get a certificate from a KubeEdge cloud and write the configuration
 #[derive(FromArgs)]
@@ -35,10 +37,7 @@ pub struct Join {
 
 impl Join {
     /// Joins.
-    #[cfg(feature = "edgehub")]
     pub fn run(self, path: &Path) -> Result<Exit, Failure> {
-        use crate::edgehub::enrol::{self, Auth, Token};
-        use crate::edgehub::identity;
         let token = Token::parse(&self.token()?).map_err(|why| Failure(Exit::Usage, why.to_string()))?;
         let config = self.config(path)?;
         let (https, node, proxy) = (&config.edgehub.https, &config.node.name, config.edgehub.proxy.as_deref());
@@ -58,12 +57,6 @@ impl Join {
         Ok(Exit::Ok)
     }
 
-    /// Says that it cannot.
-    #[cfg(not(feature = "edgehub"))]
-    pub fn run(self, _: &Path) -> Result<Exit, Failure> {
-        Err(Failure::new("edgehub: not in this build"))
-    }
-
     fn token(&self) -> Result<String, Failure> {
         if let Some(token) = &self.token {
             eprintln!("selvedge: warning: --token shows the token in ps; --token-file does not");
@@ -76,13 +69,15 @@ impl Join {
                 Ok(text)
             }
             Some(path) => std::fs::read_to_string(path).map_err(|why| Failure::new(format!("{}: {why}", path.display()))),
-            None => std::env::var("SELVEDGE_TOKEN").map_err(|_| Failure(Exit::Usage, "a token is needed: --token-file FILE, or SELVEDGE_TOKEN; 'keadm gettoken' prints one".to_owned())),
+            None => std::env::var("SELVEDGE_TOKEN")
+                .map_err(|_| Failure(Exit::Usage, "a token is needed: --token-file FILE, or SELVEDGE_TOKEN; 'keadm gettoken' prints one".to_owned())),
         }
     }
 
     /// The configuration there is, with what was typed over it.
     fn config(&self, path: &Path) -> Result<Config, Failure> {
-        let mut config = if path.exists() { config::load(path)? } else { file::parse("", &file::hostname()).map_err(|faults| Failure(Exit::Usage, faults.to_string()))? };
+        let mut config =
+            if path.exists() { config::load(path)? } else { file::parse("", &file::hostname()).map_err(|faults| Failure(Exit::Usage, faults.to_string()))? };
         let (host, port) = self.cloud.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).unwrap_or((&self.cloud, "10000"));
         config.edgehub.websocket = format!("{host}:{port}");
         config.edgehub.https = format!("{host}:{}", self.https_port);
@@ -90,7 +85,10 @@ impl Join {
             config.node.name.clone_from(node);
         }
         if !file::is_dns_name(&config.node.name) {
-            return Err(Failure(Exit::Usage, format!("'{}' is no name for a node: lower-case letters, digits, '-' and '.'; give one with --node", config.node.name)));
+            return Err(Failure(
+                Exit::Usage,
+                format!("'{}' is no name for a node: lower-case letters, digits, '-' and '.'; give one with --node", config.node.name),
+            ));
         }
         Ok(config)
     }

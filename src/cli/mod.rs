@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "cloud")]
 mod cloud;
+#[cfg(feature = "edgehub")]
 mod join;
 mod output;
 mod questions;
@@ -66,6 +67,7 @@ struct Arguments {
 #[argh(subcommand)]
 enum Command {
     Run(Run),
+    #[cfg(feature = "edgehub")]
     Join(join::Join),
     Check(check::Check),
     Status(questions::Status),
@@ -113,6 +115,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe or logs; --help tells more".to_owned())),
         Some(Command::Run(Run {})) => run(config::load(&path)?),
+        #[cfg(feature = "edgehub")]
         Some(Command::Join(join)) => join.run(&path),
         Some(Command::Check(check)) => check.run(&path),
         Some(Command::Status(status)) => status.run(&socket(&path)),

@@ -106,7 +106,11 @@ async fn upgrade(config: &config::EdgeHub, node: &str) -> Result<Socket, DialErr
     for (name, value) in [("node_id", node), ("project_id", config.project.as_str()), ("ConnectionUse", "msg")] {
         headers.insert(name, HeaderValue::from_str(value).map_err(|error| why(&error))?);
     }
-    let limits = WebSocketConfig::default().read_buffer_size(8 << 10).write_buffer_size(4 << 10).max_message_size(Some(config.max_message)).max_frame_size(Some(config.max_message));
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(8 << 10)
+        .write_buffer_size(4 << 10)
+        .max_message_size(Some(config.max_message))
+        .max_frame_size(Some(config.max_message));
     let (socket, _) = async_tungstenite::client_async_with_config(request, stream, Some(limits)).await.map_err(|error| why(&error))?;
     Ok(socket)
 }

@@ -57,7 +57,9 @@ impl std::fmt::Display for EnrolError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Token(why) => write!(f, "the token is not one of keadm's: {why}"),
-            Self::WrongCa { server, wanted, found } => write!(f, "{server} shows a CA with hash {found}, the token is for {wanted}: it is another cloud's token, or another cloud"),
+            Self::WrongCa { server, wanted, found } => {
+                write!(f, "{server} shows a CA with hash {found}, the token is for {wanted}: it is another cloud's token, or another cloud")
+            }
             Self::Server { server, why } => write!(f, "{server}: {why}"),
             Self::Refused { server, status, why } => write!(f, "{server} refuses ({status}): {}", why.trim()),
             Self::File { path, why } => write!(f, "{}: {why}", path.display()),

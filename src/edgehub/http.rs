@@ -56,7 +56,8 @@ fn parse(all: &[u8]) -> Option<Answer> {
     let status = head.split_whitespace().nth(1)?.parse().ok()?;
     let chunked = head.lines().any(|line| line.to_ascii_lowercase().replace(' ', "") == "transfer-encoding:chunked");
     let body = &all[end + 4..];
-    let length = head.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))?.1.trim().parse::<usize>().ok());
+    let length =
+        head.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))?.1.trim().parse::<usize>().ok());
     let body = if chunked { unchunk(body)? } else { body[..length.unwrap_or(body.len()).min(body.len())].to_vec() };
     Some(Answer { status, body })
 }

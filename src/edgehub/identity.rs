@@ -33,7 +33,7 @@ pub fn load(config: &config::EdgeHub, node: &str) -> Result<Identity, EnrolError
     let ca = CertificateDer::from_pem_file(&config.ca).map_err(|why| failed(&config.ca, &why))?;
     let certificate = CertificateDer::from_pem_file(&config.certificate).map_err(|why| failed(&config.certificate, &why))?;
     let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|why| failed(&config.key, &why))?;
-    if !contains(&certificate, format!("system:node:{node}").as_bytes()) {
+    if !names(&certificate, &format!("system:node:{node}")) {
         return Err(failed(&config.certificate, &format!("it is not for node '{node}': join again")));
     }
     let (not_before, not_after) = validity(&certificate).ok_or_else(|| failed(&config.certificate, &"its dates cannot be read"))?;
@@ -48,7 +48,8 @@ pub fn save(config: &config::EdgeHub, ca: &CertificateDer<'static>, issued: &Iss
     write(&config.certificate, &issued.certificate, 0o644)
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), EnrolError> {
+/// Writes a file whole or not at all, into a folder that is made if need be.
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), EnrolError> {
     let failed = |why: std::io::Error| EnrolError::File { path: path.to_owned(), why: why.to_string() };
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -60,8 +61,16 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), EnrolError> {
     fs::rename(&temporary, path).map_err(failed)
 }
 
+/// Whether a certificate (DER) is for this common name.
+pub fn names(certificate: &[u8], name: &str) -> bool {
+    contains(certificate, name.as_bytes())
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).enumerate().any(|(at, window)| window == part && bytes.get(at.wrapping_sub(1)).is_some_and(|length| usize::from(*length) == part.len()))
+    bytes
+        .windows(part.len())
+        .enumerate()
+        .any(|(at, window)| window == part && bytes.get(at.wrapping_sub(1)).is_some_and(|length| usize::from(*length) == part.len()))
 }
 
 /// The two dates of a certificate: the only place in it where two ASN.1 times
@@ -99,7 +108,10 @@ mod tests {
         params.not_before = rcgen::date_time_ymd(2026, 1, 2);
         params.not_after = rcgen::date_time_ymd(2060, 3, 4);
         let certificate = params.self_signed(&key).expect("a certificate");
-        assert_eq!(validity(certificate.der()), Some((rfc3339::parse("2026-01-02T00:00:00Z").expect("a time"), rfc3339::parse("2060-03-04T00:00:00Z").expect("a time"))));
+        assert_eq!(
+            validity(certificate.der()),
+            Some((rfc3339::parse("2026-01-02T00:00:00Z").expect("a time"), rfc3339::parse("2060-03-04T00:00:00Z").expect("a time")))
+        );
         assert_eq!(validity(b"nothing"), None);
     }
 }

@@ -108,7 +108,11 @@ impl From<dial::DialError> for LinkEnd {
         match error {
             dial::DialError::Identity(_) => Self::Unusable(text),
             dial::DialError::Refused { .. } => Self::Refused(text),
-            dial::DialError::Unreachable { .. } | dial::DialError::Proxy { .. } | dial::DialError::Tls { .. } | dial::DialError::Upgrade { .. } | dial::DialError::TimedOut { .. } => Self::Unreachable(text),
+            dial::DialError::Unreachable { .. }
+            | dial::DialError::Proxy { .. }
+            | dial::DialError::Tls { .. }
+            | dial::DialError::Upgrade { .. }
+            | dial::DialError::TimedOut { .. } => Self::Unreachable(text),
         }
     }
 }

@@ -20,7 +20,14 @@ use crate::wire::message::Message;
 const WRITE: Duration = Duration::from_secs(15);
 
 /// Runs a session to its end.
-pub async fn run(socket: Socket, number: Session, inbox: &Sender<Input>, queue: &Receiver<Box<Message>>, waiting: &Cell<usize>, closes: &Receiver<()>) -> LinkEnd {
+pub async fn run(
+    socket: Socket,
+    number: Session,
+    inbox: &Sender<Input>,
+    queue: &Receiver<Box<Message>>,
+    waiting: &Cell<usize>,
+    closes: &Receiver<()>,
+) -> LinkEnd {
     if inbox.send(Input::LinkUp(number)).await.is_err() {
         return LinkEnd::HungUp;
     }
@@ -61,7 +68,11 @@ pub async fn run(socket: Socket, number: Session, inbox: &Sender<Input>, queue: 
     let end = future::or(closed, future::or(read, write)).await;
     if let LinkEnd::TooLarge(why) = &end {
         let frame = CloseFrame { code: CloseCode::Size, reason: why.clone().into() };
-        let _ = future::or(async { writer.close(Some(frame)).await.is_ok() }, async { Timer::after(Duration::from_secs(1)).await; false }).await;
+        let _ = future::or(async { writer.close(Some(frame)).await.is_ok() }, async {
+            Timer::after(Duration::from_secs(1)).await;
+            false
+        })
+        .await;
     }
     end
 }
@@ -80,8 +91,8 @@ fn parse(number: Session, message: &tungstenite::Message) -> Option<Input> {
 }
 
 fn ended(error: &Error) -> LinkEnd {
-    match error {
-        Error::Capacity(why) => LinkEnd::TooLarge(why.to_string()),
-        other => LinkEnd::Closed(other.to_string()),
+    if let Error::Capacity(why) = error {
+        return LinkEnd::TooLarge(why.to_string());
     }
+    LinkEnd::Closed(error.to_string())
 }

@@ -1,0 +1,242 @@
+//! `selvedge cloud`: the stand-in for one bench.
+
+use std::path::PathBuf;
+
+use argh::FromArgs;
+use serde_json::{Value, json};
+
+use super::output::{self, age, line, table, text};
+use super::{Exit, Failure};
+use crate::cloud::{self, Options, manifests};
+use crate::host::{self, clock};
+
+/// a small cloud for one bench, tests and demos; at scale use KubeEdge's
+#[derive(FromArgs)]
+#[argh(subcommand, name = "cloud")]
+pub struct Cloud {
+    /// folder with CA, objects and socket (default ./run/cloud)
+    #[argh(option, default = "PathBuf::from(\"run/cloud\")")]
+    state: PathBuf,
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Run(Run),
+    Token(Token),
+    Get(Get),
+    Apply(Apply),
+    Delete(Delete),
+    Watch(Watch),
+}
+
+/// serve nodes until Ctrl-C
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run")]
+struct Run {
+    /// address to listen on (default 127.0.0.1)
+    #[argh(option, default = "\"127.0.0.1\".to_owned()")]
+    listen: String,
+    /// port of the WebSocket (default 10000)
+    #[argh(option, default = "10000")]
+    port: u16,
+    /// port of the HTTPS server (default 10002)
+    #[argh(option, default = "10002")]
+    https_port: u16,
+    /// folder of Kubernetes manifests in YAML, followed
+    #[argh(option)]
+    manifests: Option<PathBuf>,
+}
+
+/// print a token to join with
+#[derive(FromArgs)]
+#[argh(subcommand, name = "token")]
+struct Token {}
+
+/// list nodes, pods, deployments, configmaps or events
+#[derive(FromArgs)]
+#[argh(subcommand, name = "get")]
+struct Get {
+    /// what to list
+    #[argh(positional)]
+    what: String,
+    /// output: json
+    #[argh(option, short = 'o')]
+    output: Option<String>,
+}
+
+/// create or change the objects of a YAML file
+#[derive(FromArgs)]
+#[argh(subcommand, name = "apply")]
+struct Apply {
+    /// the file
+    #[argh(option, short = 'f')]
+    file: PathBuf,
+}
+
+/// delete an object: delete pod NAME
+#[derive(FromArgs)]
+#[argh(subcommand, name = "delete")]
+struct Delete {
+    /// its kind
+    #[argh(positional)]
+    kind: String,
+    /// its name
+    #[argh(positional)]
+    name: String,
+    /// its namespace (default "default")
+    #[argh(option, short = 'n', default = "\"default\".to_owned()")]
+    namespace: String,
+    /// seconds a pod has to end; 0 ends it at once
+    #[argh(option)]
+    grace: Option<i64>,
+}
+
+/// print every change, one JSON line each
+#[derive(FromArgs)]
+#[argh(subcommand, name = "watch")]
+struct Watch {}
+
+impl Cloud {
+    /// Does it.
+    pub fn run(self) -> Result<Exit, Failure> {
+        let socket = self.state.join("control.sock");
+        let ask = |question: Value| {
+            ask(&socket, &question, |answer| {
+                refused(answer)?;
+                Ok(())
+            })
+        };
+        match self.command {
+            Command::Run(run) => serve(self.state, run),
+            Command::Token(Token {}) => super::cloud::ask(&socket, &json!("token"), |answer| {
+                line(answer["token"].as_str().unwrap_or_default());
+                Ok(())
+            }),
+            Command::Get(get) => get.run(&socket),
+            Command::Apply(apply) => {
+                for manifest in manifests::read(&apply.file).map_err(|why| Failure::new(format!("{}: {why}", apply.file.display())))? {
+                    ask(json!({ "apply": manifest }))?;
+                }
+                Ok(Exit::Ok)
+            }
+            Command::Delete(delete) => ask(
+                json!({ "delete": { "kind": singular(&delete.kind), "namespace": if delete.kind.starts_with("node") { "" } else { &delete.namespace }, "name": delete.name, "grace": delete.grace } }),
+            ),
+            Command::Watch(Watch {}) => {
+                super::cloud::ask(&socket, &json!("watch"), |answer| if line(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })
+            }
+        }
+    }
+}
+
+fn serve(state: PathBuf, run: Run) -> Result<Exit, Failure> {
+    host::log::start("info");
+    let options = Options { listen: run.listen, websocket: run.port, https: run.https_port, state, manifests: run.manifests };
+    let address = format!("{}:{}", options.listen, options.websocket);
+    cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)?;
+    Ok(Exit::Ok)
+}
+
+fn ask(socket: &std::path::Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(), Failure>) -> Result<Exit, Failure> {
+    let mut failure = None;
+    let asked = smol::block_on(host::socket::ask(socket, &question.to_string(), |answer| {
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        each(&answer).map_err(|why| {
+            failure = Some(why);
+            std::io::ErrorKind::Other.into()
+        })
+    }));
+    match (failure, asked) {
+        (Some(failure), _) => Err(failure),
+        (None, Err(why)) => Err(Failure(Exit::Unreachable, format!("{}: {why}; is 'selvedge cloud run' running?", socket.display()))),
+        (None, Ok(())) => Ok(Exit::Ok),
+    }
+}
+
+fn refused(answer: &Value) -> Result<(), Failure> {
+    match answer["error"].as_str() {
+        Some(why) => Err(Failure::new(why)),
+        None => Ok(()),
+    }
+}
+
+fn singular(kind: &str) -> String {
+    kind.to_lowercase().trim_end_matches('s').to_owned()
+}
+
+impl Get {
+    fn run(self, socket: &std::path::Path) -> Result<Exit, Failure> {
+        let what = singular(&self.what);
+        ask(socket, &json!({ "get": what }), |answer| {
+            refused(answer)?;
+            if self.output.as_deref() == Some("json") {
+                output::json(answer);
+                return Ok(());
+            }
+            let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            match what.as_str() {
+                "node" => table(&["NAME", "READY", "CONNECTED", "VERSION", "RUNTIME"], &rows(items, node)),
+                "pod" => table(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], &rows(items, pod)),
+                "event" => table(&["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], &rows(items, event)),
+                _ => table(&["NAMESPACE", "NAME", "AGE"], &rows(items, plain)),
+            }
+            Ok(())
+        })
+    }
+}
+
+fn rows(items: &[Value], row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    items.iter().map(row).collect()
+}
+
+fn node(node: &Value) -> Vec<String> {
+    let ready = node["status"]["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let info = &node["status"]["nodeInfo"];
+    vec![
+        text(&node["metadata"]["name"]),
+        ready.map_or("-".to_owned(), |ready| text(&ready["status"])),
+        if node["connected"] == true { "yes" } else { "no" }.to_owned(),
+        text(&info["kubeletVersion"]),
+        text(&info["containerRuntimeVersion"]),
+    ]
+}
+
+fn pod(pod: &Value) -> Vec<String> {
+    let (meta, status) = (&pod["metadata"], &pod["status"]);
+    let containers = status["containerStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ready = containers.iter().filter(|container| container["ready"] == true).count();
+    let restarts: u64 = containers.iter().filter_map(|container| container["restartCount"].as_u64()).sum();
+    let waiting = containers.iter().find_map(|container| container["state"]["waiting"]["reason"].as_str());
+    let state = if meta["deletionTimestamp"].is_string() { "Terminating".to_owned() } else { waiting.map_or_else(|| text(&status["phase"]), str::to_owned) };
+    let total = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
+    vec![
+        text(&meta["namespace"]),
+        text(&meta["name"]),
+        format!("{ready}/{total}"),
+        state,
+        restarts.to_string(),
+        age(&meta["creationTimestamp"], clock::calendar_millis()),
+        text(&status["podIP"]),
+        text(&pod["spec"]["nodeName"]),
+    ]
+}
+
+fn event(event: &Value) -> Vec<String> {
+    let object = &event["involvedObject"];
+    vec![
+        age(&event["lastTimestamp"], clock::calendar_millis()),
+        text(&event["type"]),
+        text(&event["reason"]),
+        format!("{}/{}", text(&object["kind"]).to_lowercase(), text(&object["name"])),
+        text(&event["count"]),
+        text(&event["message"]),
+    ]
+}
+
+fn plain(object: &Value) -> Vec<String> {
+    let meta = &object["metadata"];
+    vec![text(&meta["namespace"]), text(&meta["name"]), age(&meta["creationTimestamp"], clock::calendar_millis())]
+}

@@ -1,0 +1,304 @@
+//! The stand-in's cluster as one value: objects, workloads, sessions. No socket,
+//! no file, no clock; the simulated world of the tests runs the same value.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::controller::{self, Answer, Tokens};
+use super::hub::{self, Hub, Order, Session};
+use super::objects::{Change, Name, Objects, Refusal, Verb, name};
+use super::workloads::{self, DEPLOYMENT};
+use crate::wire::message::{EDGE_CONTROLLER, Header, Message, RESOURCE, Route, operation, raw};
+use crate::wire::resource::kind;
+
+/// Annotation of objects that come from a folder: the file.
+pub const FROM: &str = "selvedge.io/manifest";
+/// Changes kept for those who watch.
+const NEWS: usize = 4096;
+
+/// An instant, twice; milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Since some start, never back.
+    pub mono: i64,
+    /// Since the epoch.
+    pub wall: i64,
+}
+
+/// The whole cluster.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Cluster {
+    objects: Objects,
+    hub: Hub,
+    /// Makes names and ids: counted, so that a world repeats.
+    counter: u64,
+    #[serde(skip)]
+    salt: u32,
+    #[serde(skip)]
+    news: VecDeque<Change>,
+}
+
+impl Cluster {
+    /// Messages of two runs never have the same id: `salt` tells the runs apart.
+    pub fn salted(mut self, salt: u32) -> Self {
+        self.salt = salt;
+        self
+    }
+
+    /// The objects.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Whether a node is connected.
+    pub fn is_connected(&self, node: &str) -> bool {
+        self.hub.is_connected(node)
+    }
+
+    fn id(&mut self) -> String {
+        self.counter += 1;
+        format!("{:08x}-c10d-4000-8000-{:012x}", self.salt, self.counter)
+    }
+
+    /// A node connects.
+    pub fn connected(&mut self, now: Now, node: &str) -> Session {
+        self.hub.connected(now.mono, node)
+    }
+
+    /// A connection ended.
+    pub fn disconnected(&mut self, session: Session) {
+        self.hub.disconnected(session);
+    }
+
+    /// A node says something.
+    pub fn received(&mut self, now: Now, session: Session, message: &Message, tokens: &dyn Tokens) {
+        let Some(node) = self.hub.node(session).map(str::to_owned) else { return };
+        match message.route.operation.as_str() {
+            operation::KEEPALIVE => self.hub.keepalive(now.mono, session),
+            operation::RESPONSE => self.hub.acknowledged(now.mono, session, &message.header.parent_msg_id),
+            _ => {
+                let answer = controller::answer(&mut self.objects, now.wall, &node, message, tokens);
+                self.reply(now, session, &node, message, answer);
+            }
+        }
+        self.settle(now);
+    }
+
+    fn reply(&mut self, now: Now, session: Session, node: &str, question: &Message, answer: Answer) {
+        let (kept, content) = match answer {
+            Answer::Silence => return,
+            Answer::Plain(content) => (None, content),
+            Answer::Kept(name, object) => (Some(name), object),
+        };
+        let header = Header {
+            msg_id: self.id(),
+            parent_msg_id: question.header.msg_id.clone(),
+            timestamp: now.wall,
+            resourceversion: content["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+            ..Header::default()
+        };
+        let route = Route {
+            source: EDGE_CONTROLLER.to_owned(),
+            group: RESOURCE.to_owned(),
+            operation: operation::RESPONSE.to_owned(),
+            resource: question.route.resource.clone(),
+            ..Route::default()
+        };
+        let message = Message { header, route, content: raw(&content) };
+        match kept {
+            Some(name) => self.hub.offer(now.mono, node, &name, &content, message),
+            None => self.hub.direct(session, message),
+        }
+    }
+
+    /// Creates an object or changes what is described of it, as `kubectl apply`
+    /// would.
+    pub fn apply(&mut self, now: Now, manifest: Value) -> Result<Name, Refusal> {
+        let meta = &manifest["metadata"];
+        let of = manifest["kind"].as_str().unwrap_or_default().to_lowercase();
+        let namespace = meta["namespace"].as_str().unwrap_or("default").to_owned();
+        let own = name(&of, if matches!(of.as_str(), kind::NODE) { "" } else { &namespace }, meta["name"].as_str().unwrap_or_default());
+        if !matches!(of.as_str(), kind::POD | DEPLOYMENT | kind::CONFIG_MAP | kind::SECRET) {
+            return Err(Refusal::invalid(&own, "is of a kind that is not served: Pod, Deployment, ConfigMap and Secret are"));
+        }
+        if own.2.is_empty() {
+            return Err(Refusal::invalid(&own, "has no metadata.name"));
+        }
+        let manifest = if of == kind::SECRET { encoded(manifest) } else { manifest };
+        if self.objects.get(&own).is_some() {
+            self.change(&own, &manifest)?;
+        } else if of == kind::POD {
+            let suffix = self.suffix();
+            workloads::create_pod(&mut self.objects, now.wall, &own, manifest, &suffix)?;
+        } else {
+            self.objects.create(now.wall, own.clone(), manifest)?;
+        }
+        self.settle(now);
+        Ok(own)
+    }
+
+    /// Of a pod that is there, only images and metadata can change.
+    fn change(&mut self, own: &Name, manifest: &Value) -> Result<(), Refusal> {
+        self.objects.update(own, |object| {
+            for part in ["labels", "annotations"] {
+                if manifest["metadata"][part].is_object() {
+                    object["metadata"][part] = manifest["metadata"][part].clone();
+                }
+            }
+            if own.0 == kind::POD {
+                images(&mut object["spec"], &manifest["spec"]);
+                return;
+            }
+            for part in ["spec", "data", "binaryData"].iter().filter(|part| !manifest[**part].is_null()) {
+                object[*part] = manifest[*part].clone();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Deletes an object, a pod with grace.
+    pub fn delete(&mut self, now: Now, own: &Name, grace: Option<i64>) -> Result<(), Refusal> {
+        self.objects.delete(now.wall, own, grace, None)?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Six characters that make a name unique.
+    fn suffix(&mut self) -> String {
+        self.counter += 1;
+        suffix(self.counter)
+    }
+
+    /// What must be sent or closed.
+    pub fn poll(&mut self) -> Option<Order> {
+        self.hub.poll()
+    }
+
+    /// The next change for those who watch.
+    pub fn poll_news(&mut self) -> Option<Change> {
+        self.news.pop_front()
+    }
+
+    /// When to come back; monotonic milliseconds.
+    pub fn deadline(&self) -> i64 {
+        self.hub.deadline()
+    }
+
+    /// That instant came.
+    pub fn on_deadline(&mut self, now: Now) {
+        for missing in self.hub.on_deadline(now.mono, &self.objects) {
+            let verb = if missing.gone { operation::DELETE } else { operation::UPDATE };
+            self.send(now, &missing.node, verb, &missing.name, &missing.object);
+        }
+        self.settle(now);
+    }
+
+    /// Changes lead to others, and to messages, until nothing changes.
+    fn settle(&mut self, now: Now) {
+        loop {
+            let (objects, counter) = (&mut self.objects, &mut self.counter);
+            workloads::step(objects, now.wall, &mut || {
+                *counter += 1;
+                suffix(*counter)
+            });
+            let changes: Vec<Change> = std::iter::from_fn(|| self.objects.poll()).collect();
+            if changes.is_empty() {
+                return;
+            }
+            for change in changes {
+                self.tell(now, &change);
+                if self.news.len() == NEWS {
+                    self.news.pop_front();
+                }
+                self.news.push_back(change);
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Now, change: &Change) {
+        let object = &change.object;
+        let nodes = match change.name.0.as_str() {
+            kind::POD => object["spec"]["nodeName"].as_str().map(str::to_owned).into_iter().collect(),
+            kind::NODE => vec![change.name.2.clone()],
+            kind::CONFIG_MAP | kind::SECRET => self.hub.holders(object["metadata"]["uid"].as_str().unwrap_or_default()),
+            _ => Vec::new(),
+        };
+        if change.name.0 == kind::NODE && change.verb == Verb::Deleted {
+            return self.hub.forget(&change.name.2);
+        }
+        let verb = match change.verb {
+            Verb::Deleted => operation::DELETE,
+            // Binding is the first a node hears of a pod.
+            Verb::Added => operation::INSERT,
+            Verb::Modified => operation::UPDATE,
+        };
+        for node in nodes {
+            self.send(now, &node, verb, &change.name, object);
+        }
+    }
+
+    fn send(&mut self, now: Now, node: &str, verb: &str, name: &Name, object: &Value) {
+        let message = hub::message(self.id(), now.wall, verb, name, object);
+        self.hub.offer(now.mono, node, name, object, message);
+    }
+
+    /// Objects that a folder no longer has go; `alive` are those it has.
+    pub fn prune(&mut self, now: Now, alive: &[Name]) {
+        let from_folder = |object: &Value| object["metadata"]["annotations"][FROM].is_string();
+        let kinds = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET];
+        let gone: Vec<Name> = kinds
+            .iter()
+            .flat_map(|of| self.objects.of(of))
+            .filter(|(name, object)| from_folder(object) && !alive.contains(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            let _ = self.objects.delete(now.wall, &name, None, None);
+        }
+        self.settle(now);
+    }
+
+    /// The CA that pods are given.
+    pub fn set_root_ca(&mut self, now: Now, pem: &str) {
+        let own = name(kind::CONFIG_MAP, "kube-system", super::defaults::ROOT_CA);
+        if self.objects.get(&own).is_none() {
+            let _ =
+                self.objects.create(now.wall, own, serde_json::json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": { "ca.crt": pem } }));
+        }
+        self.settle(now);
+    }
+}
+
+fn suffix(number: u64) -> String {
+    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut rest = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+    let letter = |_| {
+        let letter = LETTERS[usize::try_from(rest % 27).unwrap_or(0)];
+        rest /= 27;
+        char::from(letter)
+    };
+    (0..5).map(letter).collect()
+}
+
+fn images(spec: &mut Value, wanted: &Value) {
+    for list in ["initContainers", "containers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let other = wanted[list].as_array().into_iter().flatten().find(|other| other["name"] == container["name"]);
+            if let Some(image) = other.map(|other| &other["image"]).filter(|image| image.is_string()) {
+                container["image"] = image.clone();
+            }
+        }
+    }
+}
+
+/// `stringData` is written as `data`.
+fn encoded(mut secret: Value) -> Value {
+    use base64::Engine;
+    let plain = secret.as_object_mut().and_then(|map| map.remove("stringData")).unwrap_or_default();
+    for (key, value) in plain.as_object().into_iter().flatten() {
+        secret["data"][key] = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default()).into();
+    }
+    secret
+}
