@@ -1,0 +1,92 @@
+#!/bin/sh
+# `make run`: a stand-in cloud, this machine as its edge node, one Deployment.
+# Everything lives below ./run and is gone after Ctrl-C but logs and the image.
+#
+#   run.sh SELVEDGE [SECONDS]    stays until Ctrl-C, or SECONDS after the pod runs
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+selvedge=$(realpath "$1") stay=${2:-}
+mkdir -p run
+run=$(realpath run)
+cloud="$selvedge cloud --state $run/cloud"
+export SELVEDGE_CONFIG="$run/selvedge.toml"
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+clean() {
+  trap - INT TERM EXIT
+  say "cleaning up"
+  for name in agent cloud; do
+    [ ! -f "$run/$name.pid" ] || kill "$(cat "$run/$name.pid")" 2>/dev/null || true
+    rm -f "$run/$name.pid"
+  done
+  "$here/containerd.sh" down "$run/containerd" selvedge0
+  rm -rf "$run/cloud" "$run/state" "$run/kubelet" "$run/pods" "$run/containers" "$run"/*.crt "$run"/*.key "$run/selvedge.toml"
+  rmdir /sys/fs/cgroup/*/selvedge-demo/kubepods/* /sys/fs/cgroup/*/selvedge-demo/* /sys/fs/cgroup/*/selvedge-demo /sys/fs/cgroup/selvedge-demo/kubepods/* /sys/fs/cgroup/selvedge-demo/* /sys/fs/cgroup/selvedge-demo 2>/dev/null || true
+  echo "logs are in $run: agent.log, cloud.log, containerd/log"
+}
+
+sh "$here/needs.sh"
+
+[ ! -f "$run/agent.pid" ] || clean
+trap clean EXIT
+trap 'exit 0' INT TERM
+
+say "containerd, of its own"
+"$here/containerd.sh" up "$run/containerd" selvedge0 10.89
+
+say "cloud"
+$cloud run --port 11000 --https-port 11002 --manifests "$here/manifests" >"$run/cloud.log" 2>&1 &
+echo $! >"$run/cloud.pid"
+tries=0
+until $cloud token >"$run/token" 2>/dev/null; do
+  tries=$((tries + 1))
+  [ $tries -lt 100 ] || { cat "$run/cloud.log" >&2; exit 1; }
+  sleep 0.1
+done
+
+say "join"
+cat >"$SELVEDGE_CONFIG" <<TOML
+[edgehub]
+ca = "$run/ca.crt"
+certificate = "$run/node.crt"
+key = "$run/node.key"
+[metamanager]
+dir = "$run/state"
+[edged]
+runtime = "$run/containerd/containerd.sock"
+root = "$run/kubelet"
+pod_logs = "$run/pods"
+container_logs = "$run/containers"
+cgroup_root = "selvedge-demo"
+[control]
+socket = "$run/control.sock"
+TOML
+"$selvedge" join --cloud 127.0.0.1:11000 --https-port 11002 --token-file "$run/token" --node demo
+
+say "agent"
+"$selvedge" run >"$run/agent.log" 2>&1 &
+echo $! >"$run/agent.pid"
+ready() { $cloud get pods | grep -q ' 1/1 .*Running'; }
+tries=0
+until ready 2>/dev/null; do
+  tries=$((tries + 1))
+  [ $tries -lt 300 ] || { tail -20 "$run/agent.log" >&2; $cloud get pods; $cloud get events; exit 1; }
+  sleep 0.1
+done
+$cloud get nodes
+$cloud get pods
+say "$ selvedge status"
+"$selvedge" status
+pod=$($cloud get pods | awk 'NR == 2 { print $2 }')
+say "$ selvedge logs $pod"
+"$selvedge" logs "$pod" --tail 3
+say "running until Ctrl-C; in another terminal:"
+cat <<TEXT
+  export SELVEDGE_CONFIG=$run/selvedge.toml
+  $selvedge get pods
+  $selvedge logs $pod -f
+  $cloud get events
+  edit $here/manifests/hello.yaml and see it follow
+TEXT
+if [ -n "$stay" ]; then sleep "$stay"; else wait; fi
