@@ -1,7 +1,5 @@
-//! The doors of the modules: which shells this build has. The only file that
-//! asks for features; what is not built answers "not in this build", and the
-//! node decides the same without it.
-
+//! The doors of the modules: which shells this build has. What is not built
+//! answers "not in this build", and the node decides the same without it.
 
 use smol::channel::Sender;
 
@@ -121,7 +119,12 @@ impl Edged {
 
 /// Which modules this build has, for `--version`.
 pub fn built() -> Vec<&'static str> {
-    let all = [("edgehub", cfg!(feature = "edgehub")), ("metamanager", cfg!(feature = "metamanager")), ("edged", cfg!(feature = "edged")), ("cloud", cfg!(feature = "cloud"))];
+    let all = [
+        ("edgehub", cfg!(feature = "edgehub")),
+        ("metamanager", cfg!(feature = "metamanager")),
+        ("edged", cfg!(feature = "edged")),
+        ("cloud", cfg!(feature = "cloud")),
+    ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()
 }
 
@@ -133,4 +136,3 @@ pub fn cgroups() -> (Vec<String>, bool) {
     #[cfg(not(feature = "edged"))]
     return (Vec::new(), false);
 }
-

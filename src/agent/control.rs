@@ -9,7 +9,6 @@ use smol::channel::{self, Sender};
 use smol::net::unix::{UnixListener, UnixStream};
 
 use super::{AgentError, Waiting};
-use crate::config::Config;
 use crate::host::follow;
 use crate::host::socket::{self, Conversation};
 use crate::host::tasks::{Executor, Tasks};
@@ -76,7 +75,7 @@ struct Logs {
 }
 
 /// Answers everybody who connects.
-pub async fn serve(listener: UnixListener, _config: Config, inbox: Sender<Input>, answers: Answers, executor: Executor) {
+pub async fn serve(listener: UnixListener, inbox: Sender<Input>, answers: Answers, executor: Executor) {
     let mut tasks = Tasks::new(&executor);
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };

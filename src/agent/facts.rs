@@ -63,7 +63,10 @@ fn existing(path: &Path) -> &Path {
 
 /// Bytes by name.
 fn meminfo(text: &str) -> BTreeMap<&str, u64> {
-    text.lines().filter_map(|line| line.split_once(':')).filter_map(|(name, rest)| Some((name, rest.split_whitespace().next()?.parse::<u64>().ok()? << 10))).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter_map(|(name, rest)| Some((name, rest.split_whitespace().next()?.parse::<u64>().ok()? << 10)))
+        .collect()
 }
 
 /// Bytes by page size in KiB.
@@ -108,7 +111,12 @@ fn addresses() -> Vec<String> {
 /// Local addresses that are not loopback, when no route leads anywhere.
 fn from_trie(trie: &str) -> Vec<String> {
     let lines: Vec<&str> = trie.lines().collect();
-    let mut found: Vec<String> = lines.windows(2).filter(|pair| pair[1].contains("/32 host LOCAL")).filter_map(|pair| pair[0].rsplit("-- ").next().map(|ip| ip.trim().to_owned())).filter(|ip| !ip.starts_with("127.")).collect();
+    let mut found: Vec<String> = lines
+        .windows(2)
+        .filter(|pair| pair[1].contains("/32 host LOCAL"))
+        .filter_map(|pair| pair[0].rsplit("-- ").next().map(|ip| ip.trim().to_owned()))
+        .filter(|ip| !ip.starts_with("127."))
+        .collect();
     found.dedup();
     found
 }

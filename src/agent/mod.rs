@@ -72,7 +72,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     node.handle(now(), Input::Facts(Box::new(facts::gather(&config))));
     let mut tasks = Tasks::new(&executor);
     let (asked, answers) = control::Answers::new();
-    tasks.spawn(control::serve(listener, config.clone(), inbox.clone(), asked, executor.clone()));
+    tasks.spawn(control::serve(listener, inbox.clone(), asked, executor.clone()));
     tasks.spawn(follow_facts(config.clone(), inbox.clone()));
     tasks.spawn(follow_signals(inbox.clone()));
     let mut agent = Agent {

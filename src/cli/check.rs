@@ -1,7 +1,6 @@
 //! `selvedge check`: a doctor. Each finding comes with what mends it.
 
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -71,7 +70,12 @@ impl Check {
     pub fn run(self, path: &Path) -> Result<Exit, Failure> {
         let findings = examine(path);
         if self.output.as_deref() == Some("json") {
-            output::json(&Value::Array(findings.iter().map(|finding| json!({ "grade": finding.grade.word(), "what": finding.what, "why": finding.why, "mend": finding.mend })).collect()));
+            output::json(&Value::Array(
+                findings
+                    .iter()
+                    .map(|finding| json!({ "grade": finding.grade.word(), "what": finding.what, "why": finding.why, "mend": finding.mend }))
+                    .collect(),
+            ));
         } else {
             findings.iter().for_each(tell);
         }
@@ -120,7 +124,11 @@ fn examine(path: &Path) -> Vec<Finding> {
 }
 
 fn clock_is_sane() -> Finding {
-    if Wall(clock::calendar_millis()).is_sane() { Finding::ok("clock", "the calendar can be believed") } else { Finding::bad(Grade::Fail, "clock", "the calendar shows a time before this program was made", "timedatectl set-ntp true") }
+    if Wall(clock::calendar_millis()).is_sane() {
+        Finding::ok("clock", "the calendar can be believed")
+    } else {
+        Finding::bad(Grade::Fail, "clock", "the calendar shows a time before this program was made", "timedatectl set-ntp true")
+    }
 }
 
 #[cfg(feature = "edgehub")]
@@ -139,9 +147,15 @@ fn certificate(config: &Config) -> Vec<Finding> {
     } else {
         Finding::ok("identity", format!("certificate of '{}' is valid until {}", config.node.name, crate::wire::rfc3339::seconds(identity.not_after)))
     });
+    use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(&config.edgehub.key).map_or(0, |meta| meta.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {
-        findings.push(Finding::bad(Grade::Fail, "identity", format!("{} has mode {mode:o}: others can read the key", config.edgehub.key.display()), format!("chmod 600 {}", config.edgehub.key.display())));
+        findings.push(Finding::bad(
+            Grade::Fail,
+            "identity",
+            format!("{} has mode {mode:o}: others can read the key", config.edgehub.key.display()),
+            format!("chmod 600 {}", config.edgehub.key.display()),
+        ));
     }
     findings
 }
@@ -156,7 +170,11 @@ fn cgroups() -> Finding {
     if missing.is_empty() {
         return Finding::ok("cgroups", if v2 { "v2 with cpu, memory and pids" } else { "v1 with cpu, memory and pids" });
     }
-    let mend = if missing.iter().any(|name| name == "memory") { "add cgroup_enable=memory cgroup_memory=1 to the kernel's command line (/boot/cmdline.txt) and reboot" } else { "use a kernel with these controllers" };
+    let mend = if missing.iter().any(|name| name == "memory") {
+        "add cgroup_enable=memory cgroup_memory=1 to the kernel's command line (/boot/cmdline.txt) and reboot"
+    } else {
+        "use a kernel with these controllers"
+    };
     Finding::bad(Grade::Warn, "cgroups", format!("no controller {}: limits of pods are not enforced", missing.join(", ")), mend)
 }
 
@@ -176,7 +194,12 @@ fn runtime(config: &Config) -> Vec<Finding> {
     let settings = std::fs::read_to_string("/etc/containerd/config.toml").unwrap_or_default();
     let disabled = settings.lines().any(|line| line.trim_start().starts_with("disabled_plugins") && line.contains("cri"));
     if disabled && socket == Path::new("/run/containerd/containerd.sock") {
-        findings.push(Finding::bad(Grade::Fail, "runtime", "containerd runs without its CRI plugin, as Docker's package ships it", "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd"));
+        findings.push(Finding::bad(
+            Grade::Fail,
+            "runtime",
+            "containerd runs without its CRI plugin, as Docker's package ships it",
+            "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd",
+        ));
     }
     findings
 }
@@ -187,7 +210,12 @@ fn network() -> Finding {
     match (has("/etc/cni/net.d"), plugins) {
         (_, false) => Finding::bad(Grade::Fail, "network", "no CNI plugins", "apt-get install containernetworking-plugins"),
         (false, true) => {
-            let mut finding = Finding::bad(Grade::Warn, "network", "/etc/cni/net.d is empty: pods off the host network get no address", "selvedge check --fix writes a bridge for this node");
+            let mut finding = Finding::bad(
+                Grade::Warn,
+                "network",
+                "/etc/cni/net.d is empty: pods off the host network get no address",
+                "selvedge check --fix writes a bridge for this node",
+            );
             finding.fix = Some(Fix::Write("/etc/cni/net.d/10-selvedge.conflist".to_owned(), CNI));
             finding
         }
@@ -198,8 +226,12 @@ fn network() -> Finding {
 fn disk(config: &Config) -> Finding {
     let dir = config.metamanager.dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(dir) {
-        Ok(stat) if stat.f_bavail * stat.f_frsize < 64 << 20 => Finding::bad(Grade::Fail, "disk", format!("{} has less than 64 MiB free", dir.display()), "free some space"),
-        Ok(stat) if stat.f_bavail < stat.f_blocks / 10 => Finding::bad(Grade::Warn, "disk", format!("{} is more than 90 % full: the node reports disk pressure", dir.display()), "free some space"),
+        Ok(stat) if stat.f_bavail * stat.f_frsize < 64 << 20 => {
+            Finding::bad(Grade::Fail, "disk", format!("{} has less than 64 MiB free", dir.display()), "free some space")
+        }
+        Ok(stat) if stat.f_bavail < stat.f_blocks / 10 => {
+            Finding::bad(Grade::Warn, "disk", format!("{} is more than 90 % full: the node reports disk pressure", dir.display()), "free some space")
+        }
         Ok(_) => Finding::ok("disk", format!("{} has room", dir.display())),
         Err(why) => Finding::bad(Grade::Fail, "disk", format!("{}: {why}", dir.display()), ""),
     }
@@ -223,7 +255,9 @@ fn rivals() -> Vec<Finding> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok());
     let rivals = names.map(|name| name.trim().to_owned()).filter(|name| matches!(name.as_str(), "kubelet" | "edgecore"));
-    rivals.map(|name| Finding::bad(Grade::Fail, "rival", format!("{name} runs here and would fight over the pods"), format!("systemctl disable --now {name}"))).collect()
+    rivals
+        .map(|name| Finding::bad(Grade::Fail, "rival", format!("{name} runs here and would fight over the pods"), format!("systemctl disable --now {name}")))
+        .collect()
 }
 
 fn mend(finding: &Finding, fix: &Fix) -> Result<(), Failure> {

@@ -34,11 +34,11 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) {
 
 /// A member as text; `-` when it is missing or empty.
 pub fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    match value.as_str() {
+        _ if value.is_null() => "-".to_owned(),
+        Some("") => "-".to_owned(),
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
     }
 }
 

@@ -108,10 +108,12 @@ fn ask(socket: &Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(
 }
 
 fn unreachable(socket: &Path, why: &io::Error) -> String {
-    let hint = match why.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "the agent is not running: systemctl start selvedge, or selvedge run",
-        io::ErrorKind::PermissionDenied => "only root and members of group 'selvedge' may ask: use sudo, or usermod -aG selvedge USER",
-        _ => "the agent went away",
+    let hint = if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        "the agent is not running: systemctl start selvedge, or selvedge run"
+    } else if why.kind() == io::ErrorKind::PermissionDenied {
+        "only root and members of group 'selvedge' may ask: use sudo, or usermod -aG selvedge USER"
+    } else {
+        "the agent went away"
     };
     format!("{}: {why}: {hint}", socket.display())
 }
@@ -144,7 +146,11 @@ impl Status {
         line(&format!("node      {} (selvedge {})", text(&status["node"]), text(&status["version"])));
         line(&format!("cloud     {}{since} at {}{last}", text(&cloud["state"]), text(&cloud["server"])));
         let why: Vec<String> = runtime["why"].as_array().into_iter().flatten().map(text).collect();
-        line(&format!("runtime   {} {} {} {}", text(&runtime["state"]), text(&runtime["name"]), text(&runtime["version"]), why.join("; ")).trim_end().replace(" - -", ""));
+        line(
+            &format!("runtime   {} {} {} {}", text(&runtime["state"]), text(&runtime["name"]), text(&runtime["version"]), why.join("; "))
+                .trim_end()
+                .replace(" - -", ""),
+        );
         line(&format!("store     {}{}", text(&store["state"]), store["why"].as_str().map_or(String::new(), |why| format!(": {why}"))));
         line(&format!("pods      {} running of {}", pods["running"], pods["total"]));
         for (name, count) in status["counters"].as_object().into_iter().flatten() {
@@ -174,10 +180,17 @@ impl Get {
         }
         let now = clock::calendar_millis();
         let items = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
-        let rows = |columns: &[&str], since: &str| items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).chain([age(&item[since], now)]).collect()).collect::<Vec<Vec<String>>>();
+        let rows = |columns: &[&str], since: &str| {
+            items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).chain([age(&item[since], now)]).collect()).collect::<Vec<Vec<String>>>()
+        };
         match kind {
-            "node" => table(&["NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "AGE"], &rows(&["name", "status", "roles", "version", "internal_ip"], "started")),
-            "pods" => table(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"], &rows(&["namespace", "name", "ready", "status", "restarts", "ip"], "started")),
+            "node" => {
+                table(&["NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "AGE"], &rows(&["name", "status", "roles", "version", "internal_ip"], "started"))
+            }
+            "pods" => table(
+                &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"],
+                &rows(&["namespace", "name", "ready", "status", "restarts", "ip"], "started"),
+            ),
             "configmaps" => table(&["NAMESPACE", "NAME", "DATA", "AGE"], &rows(&["namespace", "name", "keys"], "created")),
             _ => table(&["NAMESPACE", "NAME", "TYPE", "DATA", "AGE"], &rows(&["namespace", "name", "type", "keys"], "created")),
         }
@@ -203,7 +216,17 @@ impl Describe {
 
 fn describe(answer: &Value) {
     let (pod, status) = (&answer["pod"], &answer["status"]);
-    for (title, value) in [("Name", &pod["metadata"]["name"]), ("Namespace", &pod["metadata"]["namespace"]), ("UID", &pod["metadata"]["uid"]), ("Phase", &status["phase"]), ("Reason", &status["reason"]), ("Message", &status["message"]), ("IP", &status["podIP"]), ("Started", &status["startTime"]), ("QoS", &status["qosClass"])] {
+    for (title, value) in [
+        ("Name", &pod["metadata"]["name"]),
+        ("Namespace", &pod["metadata"]["namespace"]),
+        ("UID", &pod["metadata"]["uid"]),
+        ("Phase", &status["phase"]),
+        ("Reason", &status["reason"]),
+        ("Message", &status["message"]),
+        ("IP", &status["podIP"]),
+        ("Started", &status["startTime"]),
+        ("QoS", &status["qosClass"]),
+    ] {
         if !value.is_null() {
             line(&format!("{:12}{}", format!("{title}:"), text(value)));
         }
@@ -228,7 +251,10 @@ fn describe(answer: &Value) {
 
 fn state(state: &Value) -> String {
     let Some((kind, inner)) = state.as_object().and_then(|map| map.iter().next()) else { return "-".to_owned() };
-    let parts = ["reason", "message", "exitCode", "startedAt", "finishedAt"].iter().filter(|key| !inner[**key].is_null()).map(|key| format!("{key}={}", text(&inner[*key])));
+    let parts = ["reason", "message", "exitCode", "startedAt", "finishedAt"]
+        .iter()
+        .filter(|key| !inner[**key].is_null())
+        .map(|key| format!("{key}={}", text(&inner[*key])));
     format!("{kind} {}", parts.collect::<Vec<_>>().join(" "))
 }
 

@@ -95,12 +95,22 @@ fn section_fault(section: &mut Section, text: &str) -> Option<Taint> {
 fn taint(text: &str) -> Option<Taint> {
     let (pair, effect) = text.rsplit_once(':')?;
     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (!key.is_empty() && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)).then(|| Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
+    (!key.is_empty() && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)).then(|| Taint {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        effect: effect.to_owned(),
+    })
 }
 
 /// A DNS-1123 subdomain.
 pub fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) && !label.starts_with('-') && !label.ends_with('-');
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
     name.len() <= 253 && name.split('.').all(label)
 }
 
@@ -215,7 +225,16 @@ mod tests {
     fn every_fault_is_told_in_one_run() {
         let text = "[node]\nname = 'A_b'\nlables = 1\n[edgehub]\nwebsocket = 'nowhere'\nheartbeat = '40s'\n[edged]\nmax_pods = 0\ncgroup_driver = 'x'\nlog_max_size = 'many'\n[edge]\n";
         let Err(Faults(faults)) = parse(text, "h") else { panic!("it is full of faults") };
-        for wanted in ["node.name", "node.lables: unknown key, did you mean 'labels'?", "edgehub.websocket: HOST:PORT", "edgehub.heartbeat", "edged.max_pods", "edged.cgroup_driver", "edged.log_max_size", "edge: unknown table or key, did you mean [edged]?"] {
+        for wanted in [
+            "node.name",
+            "node.lables: unknown key, did you mean 'labels'?",
+            "edgehub.websocket: HOST:PORT",
+            "edgehub.heartbeat",
+            "edged.max_pods",
+            "edged.cgroup_driver",
+            "edged.log_max_size",
+            "edge: unknown table or key, did you mean [edged]?",
+        ] {
             assert!(faults.iter().any(|fault| fault.starts_with(wanted)), "{wanted}: {faults:#?}");
         }
         assert_eq!(faults.len(), 8, "{faults:#?}");
@@ -230,7 +249,10 @@ mod tests {
         for key in ["name", "labels", "annotations", "taints", "ip", "proxy"] {
             assert!(uncommented.contains(&format!("{key} =")), "{key}");
         }
-        let keys = include_str!("file.rs").split("section.").skip(1).filter_map(|call| call.split('"').nth(1).filter(|_| call.starts_with(['t', 'p', 'a', 'f', 'n', 's', 'd', 'l', 'm'])));
+        let keys = include_str!("file.rs")
+            .split("section.")
+            .skip(1)
+            .filter_map(|call| call.split('"').nth(1).filter(|_| call.starts_with(['t', 'p', 'a', 'f', 'n', 's', 'd', 'l', 'm'])));
         for key in keys.filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')) {
             assert!(uncommented.contains(&format!("{key} =")), "{key} is not in config/selvedge.toml");
         }

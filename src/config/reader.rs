@@ -86,7 +86,9 @@ impl Section {
     /// A whole number in a range.
     pub fn number<T: TryFrom<i64> + Copy + PartialOrd + std::fmt::Display>(&mut self, key: &'static str, default: T, least: T, most: T) -> T {
         let what = format!("a number from {least} to {most}");
-        self.get(key, default, &what, |value| value.as_integer().and_then(|number| T::try_from(number).ok()).filter(|number| *number >= least && *number <= most))
+        self.get(key, default, &what, |value| {
+            value.as_integer().and_then(|number| T::try_from(number).ok()).filter(|number| *number >= least && *number <= most)
+        })
     }
 
     /// Bytes: `8Mi`, or a number.
@@ -107,7 +109,9 @@ impl Section {
 
     /// A table of texts.
     pub fn map(&mut self, key: &'static str) -> BTreeMap<String, String> {
-        self.get(key, BTreeMap::new(), "a table of texts", |value| value.as_table()?.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+        self.get(key, BTreeMap::new(), "a table of texts", |value| {
+            value.as_table()?.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+        })
     }
 
     /// Done with this table: what is left was meant for something.

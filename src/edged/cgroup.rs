@@ -63,7 +63,11 @@ impl Tree {
     }
 
     fn has(&self, controller: &str) -> bool {
-        if self.v2 { std::fs::read_to_string(self.base.join("cgroup.controllers")).is_ok_and(|all| all.split_whitespace().any(|name| name == controller)) } else { self.base.join(controller).is_dir() }
+        if self.v2 {
+            std::fs::read_to_string(self.base.join("cgroup.controllers")).is_ok_and(|all| all.split_whitespace().any(|name| name == controller))
+        } else {
+            self.base.join(controller).is_dir()
+        }
     }
 
     /// The directories that hold a cgroup: one, or one in each hierarchy.

@@ -1,8 +1,9 @@
 //! Having an image here: looked up, pulled when it must be, with every
 //! credential there is.
 
+use super::Shell;
 use super::operate::{failed, refused};
-use super::{Shell, boottime};
+use crate::host::clock;
 use crate::node::runtime::{EnsureImage, FailedAt, Failure, Image};
 use crate::wire::cri;
 
@@ -55,7 +56,7 @@ async fn inspect(shell: &Shell, image: &str) -> Result<Option<Image>, Failure> {
 
 /// With each credential in turn, then with none.
 async fn pull(shell: &Shell, wish: &EnsureImage) -> Result<Image, Failure> {
-    let begun = boottime();
+    let begun = clock::monotonic();
     let image = cri::ImageSpec { image: wish.image.clone(), annotations: wish.sandbox.annotations.clone(), user_specified_image: String::new() };
     let mut failure = None;
     for auth in wish.auths.iter().cloned().map(Some).chain([None]) {
@@ -64,7 +65,7 @@ async fn pull(shell: &Shell, wish: &EnsureImage) -> Result<Image, Failure> {
             Ok(answer) => {
                 let image = inspect(shell, &answer.image_ref).await?;
                 let image = image.ok_or_else(|| failed(FailedAt::ImageInspect)(format!("image '{}' is not here although it was pulled", wish.image)))?;
-                let took = boottime().saturating_sub(begun);
+                let took = clock::monotonic().saturating_sub(begun);
                 log::info!(target: "edged", "image '{}' pulled in {} ms", wish.image, took.as_millis());
                 shell.look_at_images().await;
                 return Ok(Image { pulled: Some(took), ..image });

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use smol::Timer;
 use time::OffsetDateTime;
 
 use super::{Shell, files};
+use crate::host::clock;
 use crate::node::ids::ContainerId;
 
 /// Between looks.
@@ -86,7 +86,7 @@ fn name_of_old(log: &Path, at: OffsetDateTime) -> PathBuf {
 }
 
 fn calendar() -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp(clock::calendar_millis() / 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -26,9 +26,7 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::rc::Rc;
-use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::{Mutex, Semaphore};
 
@@ -225,9 +223,4 @@ impl Shell {
         log::warn!(target: "edged", "{what}: {cause}");
         self.check.ask();
     }
-}
-
-/// Time since boot, for intervals.
-fn boottime() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Boottime)).expect("time since boot is not negative")
 }

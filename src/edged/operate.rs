@@ -13,7 +13,8 @@ use smol::Timer;
 use smol::channel::{Receiver, bounded};
 
 use super::grpc::Error;
-use super::{Shell, boottime, cgroup, files, images, probe, seen, subpath, volumes};
+use super::{Shell, cgroup, files, images, probe, seen, subpath, volumes};
+use crate::host::clock;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;
 use crate::node::runtime::{Action, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
@@ -206,8 +207,8 @@ async fn stop(shell: &Rc<Shell>, containers: Vec<Stop>, sandboxes: Vec<SandboxId
 /// The hook first, then the wait for others, then TERM and KILL; all of it
 /// inside the grace, of which the process itself gets a least part.
 async fn stop_container(shell: &Shell, stop: &Stop, after: &[Receiver<()>]) -> Result<(), Error> {
-    let (begun, grace) = (boottime(), Duration::from_secs(stop.grace.into()));
-    let left = || grace.saturating_sub(boottime().saturating_sub(begun));
+    let (begun, grace) = (clock::monotonic(), Duration::from_secs(stop.grace.into()));
+    let left = || grace.saturating_sub(clock::monotonic().saturating_sub(begun));
     if let Some(hook) = &stop.pre_stop {
         match probe::hook(shell, &stop.container, hook, left()).await {
             ProbeResult::Success => {}

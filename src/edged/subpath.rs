@@ -27,7 +27,11 @@ pub fn bind(volume_root: &Path, sub_path: &str, target: &Path) -> Result<(), Err
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    if is_dir { std::fs::create_dir_all(target)? } else { drop(std::fs::OpenOptions::new().create(true).append(true).open(target)?) }
+    if is_dir {
+        std::fs::create_dir_all(target)?
+    } else {
+        drop(std::fs::OpenOptions::new().create(true).append(true).open(target)?)
+    }
     let found = PathBuf::from(format!("/proc/self/fd/{}", part.as_raw_fd()));
     rustix::mount::mount_bind(&found, target)?;
     Ok(())
@@ -40,7 +44,8 @@ pub fn unbind_all(root: &Path, uid: &str) -> Result<(), Error> {
 
 fn open(volume_root: &Path, sub_path: &str) -> io::Result<OwnedFd> {
     let root = rustix::fs::open(volume_root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let resolve = |path: &str| rustix::fs::openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    let resolve =
+        |path: &str| rustix::fs::openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
     match resolve(sub_path) {
         Ok(found) => return Ok(found),
         Err(rustix::io::Errno::NOENT) => {}

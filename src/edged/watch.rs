@@ -12,7 +12,8 @@ use smol::Timer;
 
 use super::events::{Change, Event, Events, Source};
 use super::grpc::Error;
-use super::{Shell, boottime, info, seen};
+use super::{Shell, info, seen};
+use crate::host::clock;
 use crate::host::tasks::Tasks;
 use crate::node::ids::PodUid;
 use crate::node::input::Input;
@@ -40,7 +41,7 @@ pub(super) async fn run(shell: Rc<Shell>) {
     let mut watch = Watch { shell, source: Source::Cri, info: None, told_down: false };
     let mut pause = PAUSE.0;
     loop {
-        let begun = boottime();
+        let begun = clock::monotonic();
         let Err(cause) = watch.session().await;
         if watch.info.take().is_none() && !watch.told_down {
             log::warn!(target: "edged", "runtime is down: {cause}");
@@ -49,7 +50,7 @@ pub(super) async fn run(shell: Rc<Shell>) {
         } else {
             log::debug!(target: "edged", "runtime is not followed: {cause}");
         }
-        if boottime().saturating_sub(begun) >= GOOD {
+        if clock::monotonic().saturating_sub(begun) >= GOOD {
             pause = PAUSE.0;
         }
         Timer::after(pause).await;
@@ -80,7 +81,7 @@ impl Watch {
         let mut events = Events::open(&self.shell.client, self.source).await?;
         self.shell.look_at_all().await?;
         let (rereads, mut tasks) = (Rc::new(Rereads::default()), Tasks::new(&self.shell.executor));
-        let mut relist = boottime() + self.net();
+        let mut relist = clock::monotonic() + self.net();
         loop {
             match self.wake(&mut events, relist).await? {
                 Wake::Event(event) => {
@@ -98,7 +99,7 @@ impl Watch {
                 }
                 Wake::Relist => {
                     self.shell.look_at_all().await?;
-                    relist = boottime() + self.net();
+                    relist = clock::monotonic() + self.net();
                 }
                 Wake::Check => self.check().await?,
             }
@@ -118,7 +119,7 @@ impl Watch {
             }
         };
         let relist = async {
-            or(shell.relist.asked(), pause(relist.saturating_sub(boottime()))).await;
+            or(shell.relist.asked(), pause(relist.saturating_sub(clock::monotonic()))).await;
             Ok(Wake::Relist)
         };
         let unready = self.info.as_ref().is_some_and(|info| info.not_ready.is_some() || info.network_not_ready.is_some());

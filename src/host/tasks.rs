@@ -10,7 +10,6 @@ pub struct Executor(Rc<LocalExecutor<'static>>);
 
 impl Executor {
     /// Starts a task. It ends when the handle is dropped.
-    #[must_use]
     pub fn spawn<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> Task<T> {
         self.0.spawn(work)
     }

@@ -34,6 +34,9 @@ pub trait Disk {
     fn size(&self) -> u64;
 }
 
+/// A record as it is read: sequence, payload.
+pub type Record = (u64, Vec<u8>);
+
 /// The ring.
 #[derive(Debug)]
 pub struct Journal<D> {
@@ -53,7 +56,7 @@ pub struct Full;
 
 impl<D: Disk> Journal<D> {
     /// Reads the ring: its unfolded records after `watermark`, in order.
-    pub fn open(disk: D, watermark: u64) -> io::Result<(Self, Vec<(u64, Vec<u8>)>)> {
+    pub fn open(disk: D, watermark: u64) -> io::Result<(Self, Vec<Record>)> {
         let mut found = Self::scan(&disk)?;
         found.retain(|(sequence, _, _)| *sequence > watermark);
         found.sort();
@@ -233,8 +236,12 @@ mod tests {
         fn power_cut(&self, chance: &mut Chance) -> Self {
             let mut all = self.safe.clone();
             for (at, bytes) in &self.written {
-                let kept = usize::try_from(chance.next()).unwrap_or(0) % (bytes.len() + 1);
-                if chance.next() % 2 == 0 { all[*at..at + kept].copy_from_slice(&bytes[..kept]) } else { all[at + kept..at + bytes.len()].copy_from_slice(&bytes[kept..]) }
+                let kept = usize::try_from(chance.draw()).unwrap_or(0) % (bytes.len() + 1);
+                if chance.draw().is_multiple_of(2) {
+                    all[*at..at + kept].copy_from_slice(&bytes[..kept])
+                } else {
+                    all[at + kept..at + bytes.len()].copy_from_slice(&bytes[kept..])
+                }
             }
             Self { safe: all, written: Vec::new() }
         }
@@ -272,7 +279,7 @@ mod tests {
             let (mut watermark, mut ticket, mut synced) = (0, 0, 0);
             for _ in 0..200 {
                 ticket += 1;
-                let next = batch(ticket, usize::try_from(chance.next() % 300).expect("small"));
+                let next = batch(ticket, usize::try_from(chance.draw() % 300).expect("small"));
                 if journal.append(&next).is_err() {
                     journal.sync().expect("memory");
                     journal.folded();
@@ -287,7 +294,7 @@ mod tests {
                 for (sequence, payload) in &records {
                     assert_eq!(record::read_changes(payload).expect("whole")[0].key.name, format!("o{sequence}"), "seed {seed}");
                 }
-                if chance.next() % 3 != 0 {
+                if !chance.draw().is_multiple_of(3) {
                     journal.sync().expect("memory");
                     synced = ticket;
                 }

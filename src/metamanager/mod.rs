@@ -54,7 +54,9 @@ impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io { path, why } => write!(f, "{}: {why}", path.display()),
-            Self::Newer { path, found } => write!(f, "the store {} has format {found}, this build knows up to {}: install the newer agent again", path.display(), store::FORMAT),
+            Self::Newer { path, found } => {
+                write!(f, "the store {} has format {found}, this build knows up to {}: install the newer agent again", path.display(), store::FORMAT)
+            }
             Self::Database { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Corrupt { path, what } => write!(f, "{}: {what}", path.display()),
         }

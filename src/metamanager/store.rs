@@ -64,7 +64,12 @@ impl Store {
         }
         let path = dir.join(FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io(&path))?;
-        let database = redb_result(&path, Database::builder().set_cache_size(256 << 10).create_with_backend(FileBackend::new(file).map_err(|why| StoreError::Database { path: path.clone(), why: Box::new(why.into()) })?))?;
+        let database = redb_result(
+            &path,
+            Database::builder()
+                .set_cache_size(256 << 10)
+                .create_with_backend(FileBackend::new(file).map_err(|why| StoreError::Database { path: path.clone(), why: Box::new(why.into()) })?),
+        )?;
         let (mut rows, watermark) = load(&database, &path)?;
         let ring_path = dir.join(journal::FILE);
         let ring = open_ring(&ring_path, ring).map_err(io(&ring_path))?;
@@ -173,7 +178,10 @@ fn load(database: &Database, path: &Path) -> Result<(Rows, u64), StoreError> {
     for entry in redb_result(path, redb_result(path, read.open_table(ROWS))?.iter())? {
         let (key, row) = redb_result(path, entry)?;
         let corrupt = |what| StoreError::Corrupt { path: path.to_owned(), what };
-        rows.insert(record::read_key(key.value()).map_err(corrupt)?, record::read_row(row.value()).map_err(|what| StoreError::Corrupt { path: path.to_owned(), what })?);
+        rows.insert(
+            record::read_key(key.value()).map_err(corrupt)?,
+            record::read_row(row.value()).map_err(|what| StoreError::Corrupt { path: path.to_owned(), what })?,
+        );
     }
     Ok((rows, number("sequence")?))
 }

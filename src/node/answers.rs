@@ -15,7 +15,7 @@ pub fn answer(node: &Node, ask: &Ask, now: Now) -> Value {
     match ask {
         Ask::Status => status(node, now),
         Ask::Get { kind } => match kind.as_str() {
-            "pods" => items(node.pods.iter().filter(|worker| worker.pod.is_some()).map(|worker| pod_row(worker))),
+            "pods" => items(node.pods.iter().filter(|worker| worker.pod.is_some()).map(pod_row)),
             "node" => items(std::iter::once(node_row(node))),
             "configmaps" => items(node.meta.all(kind::CONFIG_MAP).map(|(_, json)| object_row(&json))),
             "secrets" => items(node.meta.all(kind::SECRET).map(|(_, json)| object_row(&json))),
@@ -80,8 +80,13 @@ fn word(worker: &Worker, containers: &[Value]) -> String {
         return "Terminating".to_owned();
     }
     let init = worker.status["initContainerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
-    let waiting = containers.iter().chain(init).filter_map(|container| container["state"]["waiting"]["reason"].as_str()).find(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"));
-    let reason = worker.status["reason"].as_str().or(waiting).or_else(|| containers.iter().find_map(|container| container["state"]["waiting"]["reason"].as_str()));
+    let waiting = containers
+        .iter()
+        .chain(init)
+        .filter_map(|container| container["state"]["waiting"]["reason"].as_str())
+        .find(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"));
+    let reason =
+        worker.status["reason"].as_str().or(waiting).or_else(|| containers.iter().find_map(|container| container["state"]["waiting"]["reason"].as_str()));
     let ended = containers.iter().find_map(|container| container["state"]["terminated"]["reason"].as_str()).filter(|_| worker.has_ended());
     reason.or(ended).or(worker.phase()).unwrap_or("Unknown").to_owned()
 }

@@ -17,7 +17,7 @@ impl Backoff {
     }
 
     /// The next wait without jitter; every call counts as a failure.
-    pub fn next(&mut self) -> Duration {
+    pub fn longer(&mut self) -> Duration {
         let whole = self.base.saturating_mul(2u32.saturating_pow(self.tries)).min(self.cap);
         self.tries = self.tries.saturating_add(1);
         whole
@@ -25,12 +25,12 @@ impl Backoff {
 
     /// The next wait, anywhere between nothing and the whole.
     pub fn full_jitter(&mut self, luck: u16) -> Duration {
-        self.next().mul_f64(f64::from(luck) / f64::from(u16::MAX))
+        self.longer().mul_f64(f64::from(luck) / f64::from(u16::MAX))
     }
 
     /// The next wait, anywhere between half and the whole.
     pub fn half_jitter(&mut self, luck: u16) -> Duration {
-        half_jitter(self.next(), luck)
+        half_jitter(self.longer(), luck)
     }
 
     /// All is well again.
@@ -51,12 +51,12 @@ mod tests {
     #[test]
     fn waits_grow_to_the_cap_and_never_overflow() {
         let mut wait = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
-        let seconds: Vec<u64> = (0..7).map(|_| wait.next().as_secs()).collect();
+        let seconds: Vec<u64> = (0..7).map(|_| wait.longer().as_secs()).collect();
         assert_eq!(seconds, [10, 20, 40, 80, 160, 300, 300]);
         wait.tries = u32::MAX;
-        assert_eq!(wait.next(), Duration::from_secs(300));
+        assert_eq!(wait.longer(), Duration::from_secs(300));
         assert!(wait.half_jitter(0) == Duration::from_secs(150) && wait.full_jitter(u16::MAX) == Duration::from_secs(300));
         wait.reset();
-        assert_eq!(wait.next().as_secs(), 10);
+        assert_eq!(wait.longer().as_secs(), 10);
     }
 }

@@ -13,7 +13,7 @@ impl Chance {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -22,12 +22,12 @@ impl Chance {
 
     /// The next 16 bits, for jitter.
     pub fn luck(&mut self) -> u16 {
-        u16::try_from(self.next() >> 48).expect("48 bits are shifted out")
+        u16::try_from(self.draw() >> 48).expect("48 bits are shifted out")
     }
 
     /// A random UUID, version 4.
     pub fn uuid(&mut self) -> String {
-        let (a, b) = (self.next(), self.next());
+        let (a, b) = (self.draw(), self.draw());
         format!("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xfff, 0x8000 | (b >> 48) & 0x3fff, b & 0xffff_ffff_ffff)
     }
 

@@ -13,9 +13,9 @@ use super::ids::{PodUid, Session, Ticket};
 use super::link::{self, Link};
 use super::meta::{Incoming, Meta, Verdict};
 use super::now::{Now, Wall};
+use super::pod::Pods;
 use super::pod::render::{TokenRequest, needs};
 use super::pod::worker::{Fate, Worker};
-use super::pod::Pods;
 use super::presence::News;
 use super::purpose::Purpose;
 use super::reports::{self, Answer};
@@ -51,7 +51,12 @@ pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
 /// ConfigMaps and secrets no stored pod refers to are forgotten.
 pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
     let used: BTreeSet<String> = meta.all(kind::POD).filter_map(|(_, json)| kube::read::<Pod>(&json).ok()).flat_map(|pod| names(&pod)).collect();
-    let unused: Vec<String> = [kind::CONFIG_MAP, kind::SECRET].iter().flat_map(|of| meta.all(of)).map(|(resource, _)| resource.to_string()).filter(|name| !used.contains(name)).collect();
+    let unused: Vec<String> = [kind::CONFIG_MAP, kind::SECRET]
+        .iter()
+        .flat_map(|of| meta.all(of))
+        .map(|(resource, _)| resource.to_string())
+        .filter(|name| !used.contains(name))
+        .collect();
     let changes: Vec<Change> = unused.iter().filter_map(|name| meta.drop(name, "")).flatten().collect();
     if !changes.is_empty() {
         disk.put(changes);
@@ -202,7 +207,10 @@ impl Node {
                 let pod: Value = serde_json::from_str(&incoming.json).unwrap_or_default();
                 pod["spec"]["nodeName"].as_str().is_some_and(|node| node != self.settings.node.name)
             }
-            kind::CONFIG_MAP | kind::SECRET => self.meta.json(&incoming.name).is_none() && !self.pods.iter().filter_map(|worker| worker.pod.as_ref()).any(|pod| names(pod).contains(&incoming.name)),
+            kind::CONFIG_MAP | kind::SECRET => {
+                self.meta.json(&incoming.name).is_none()
+                    && !self.pods.iter().filter_map(|worker| worker.pod.as_ref()).any(|pod| names(pod).contains(&incoming.name))
+            }
             _ => false,
         }
     }
@@ -229,7 +237,12 @@ impl Node {
         let older: Vec<PodUid> = self
             .pods
             .iter()
-            .filter(|worker| worker.key.namespace == resource.namespace && worker.key.name == resource.name && worker.uid.as_str() != pod.metadata.uid && worker.pod.is_some())
+            .filter(|worker| {
+                worker.key.namespace == resource.namespace
+                    && worker.key.name == resource.name
+                    && worker.uid.as_str() != pod.metadata.uid
+                    && worker.pod.is_some()
+            })
             .map(|worker| worker.uid.clone())
             .collect();
         older.iter().for_each(|uid| self.pods.unwant(uid));
@@ -273,7 +286,14 @@ impl Node {
         let uid = Incoming::read(resource, message.content.get()).map(|incoming| incoming.uid).unwrap_or_default();
         let mut changes = self.meta.drop(&resource.to_string(), &uid).unwrap_or_default();
         if resource.kind == kind::POD {
-            let gone: Vec<PodUid> = self.pods.iter().filter(|worker| if uid.is_empty() { worker.key.namespace == resource.namespace && worker.key.name == resource.name } else { worker.uid.as_str() == uid }).map(|worker| worker.uid.clone()).collect();
+            let gone: Vec<PodUid> = self
+                .pods
+                .iter()
+                .filter(|worker| {
+                    if uid.is_empty() { worker.key.namespace == resource.namespace && worker.key.name == resource.name } else { worker.uid.as_str() == uid }
+                })
+                .map(|worker| worker.uid.clone())
+                .collect();
             for uid in &gone {
                 changes.extend(self.meta.drop_tokens(uid.as_str()));
                 self.pods.unwant(uid);
@@ -310,7 +330,7 @@ impl Node {
             },
             Purpose::Token(request) => self.token_came(now, &request, content),
             Purpose::NodeQuery => news = self.presence.queried(now, result(content), &self.facts, &health, &mut self.link, &mut self.chance),
-            Purpose::NodeInsert => news = self.presence.inserted(now, result(content), &mut self.link, &mut self.chance),
+            Purpose::NodeInsert => self.presence.inserted(now, &result(content)),
             Purpose::NodeLabels => {}
             Purpose::NodeStatus { sent } => self.presence.reported(now, sent, result(content)),
             Purpose::LeaseQuery | Purpose::LeaseInsert | Purpose::LeaseUpdate => self.presence.leased(now, result(content), &mut self.link, &mut self.chance),
@@ -335,7 +355,10 @@ impl Node {
 
     fn token_came(&mut self, now: Now, request: &TokenRequest, content: &str) {
         let Ok(object) = result(content) else { return };
-        let (Some(token), Some(expires)) = (object["status"]["token"].as_str(), object["status"]["expirationTimestamp"].as_str().and_then(rfc3339::parse)) else { return };
+        let (Some(token), Some(expires)) = (object["status"]["token"].as_str(), object["status"]["expirationTimestamp"].as_str().and_then(rfc3339::parse))
+        else {
+            return;
+        };
         let change = self.meta.keep_token(&request.key(), token, now.wall, Wall(expires));
         self.disk.put(vec![change]);
         self.pods.stir();

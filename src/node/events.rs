@@ -96,7 +96,7 @@ impl Events {
         }
         json!({
             "kind": "Event", "apiVersion": "v1",
-            "metadata": { "name": format!("{name}.{:016x}", chance.next()), "namespace": if namespace.is_empty() { "default" } else { namespace } },
+            "metadata": { "name": format!("{name}.{:016x}", chance.draw()), "namespace": if namespace.is_empty() { "default" } else { namespace } },
             "involvedObject": object, "reason": note.reason, "message": note.message, "type": if note.warning { "Warning" } else { "Normal" },
             "source": { "component": "kubelet", "host": self.node }, "reportingComponent": "kubelet", "reportingInstance": self.node,
             "firstTimestamp": time, "lastTimestamp": time, "count": 1, "eventTime": null,

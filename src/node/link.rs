@@ -253,7 +253,15 @@ impl<P> Link<P> {
 }
 
 /// A message of ours.
-pub fn message(now: Now, chance: &mut Chance, source: &str, group: &str, operation: &str, resource: String, content: Box<serde_json::value::RawValue>) -> Message {
+pub fn message(
+    now: Now,
+    chance: &mut Chance,
+    source: &str,
+    group: &str,
+    operation: &str,
+    resource: String,
+    content: Box<serde_json::value::RawValue>,
+) -> Message {
     Message {
         header: Header { msg_id: chance.uuid(), timestamp: now.wall.0, ..Header::default() },
         route: Route { source: source.to_owned(), group: group.to_owned(), operation: operation.to_owned(), resource, ..Route::default() },

@@ -205,7 +205,9 @@ impl Meta {
 
     /// All objects of a type, by name on the wire.
     pub fn all(&self, of: &str) -> impl Iterator<Item = (Resource, Rc<str>)> {
-        self.objects.iter().filter_map(move |(name, entry)| Resource::parse(name).filter(|resource| resource.kind == of).map(|resource| (resource, entry.json.clone())))
+        self.objects
+            .iter()
+            .filter_map(move |(name, entry)| Resource::parse(name).filter(|resource| resource.kind == of).map(|resource| (resource, entry.json.clone())))
     }
 
     /// The cloud has no such object.
@@ -277,7 +279,9 @@ mod tests {
     use super::*;
 
     fn pod(version: u32, extra: &str) -> Incoming {
-        let content = format!(r#"{{"kind":"Pod","metadata":{{"name":"p","uid":"u","resourceVersion":"{version}","managedFields":[1]}},"spec":{{"x":1{extra}}},"status":{{"phase":"Running","n":{version}}}}}"#);
+        let content = format!(
+            r#"{{"kind":"Pod","metadata":{{"name":"p","uid":"u","resourceVersion":"{version}","managedFields":[1]}},"spec":{{"x":1{extra}}},"status":{{"phase":"Running","n":{version}}}}}"#
+        );
         Incoming::read(&Resource::new("default", kind::POD, "p"), &content).expect("an object")
     }
 

@@ -89,7 +89,13 @@ const TROUBLE: [&str; 2] = ["StoreProblem", "CgroupProblem"];
 /// Labels the node registers with.
 pub fn labels(config: &NodeConfig, arch: &str) -> BTreeMap<String, String> {
     let mut labels = config.labels.clone();
-    let own = [("kubernetes.io/hostname", config.name.as_str()), ("kubernetes.io/os", "linux"), ("beta.kubernetes.io/os", "linux"), ("node-role.kubernetes.io/edge", ""), ("node-role.kubernetes.io/agent", "")];
+    let own = [
+        ("kubernetes.io/hostname", config.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/os", "linux"),
+        ("node-role.kubernetes.io/edge", ""),
+        ("node-role.kubernetes.io/agent", ""),
+    ];
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     if !arch.is_empty() {
         labels.extend(["kubernetes.io/arch", "beta.kubernetes.io/arch"].map(|key| (key.to_owned(), arch.to_owned())));
@@ -163,9 +169,23 @@ fn conditions(facts: &Facts, health: &Health, before: &Value, now: Now) -> Value
     let disk = low(facts.disk_available, facts.disk, 10) || low(facts.inodes_available, facts.inodes, 5);
     let pids = facts.pids > 0 && facts.pids_used > facts.pids / 10 * 9;
     let mut all = vec![
-        pressed("MemoryPressure", memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available"),
+        pressed(
+            "MemoryPressure",
+            memory,
+            "KubeletHasInsufficientMemory",
+            "KubeletHasSufficientMemory",
+            "kubelet has insufficient memory available",
+            "kubelet has sufficient memory available",
+        ),
         pressed("DiskPressure", disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure"),
-        pressed("PIDPressure", pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "kubelet has insufficient PID available", "kubelet has sufficient PID available"),
+        pressed(
+            "PIDPressure",
+            pids,
+            "KubeletHasInsufficientPID",
+            "KubeletHasSufficientPID",
+            "kubelet has insufficient PID available",
+            "kubelet has sufficient PID available",
+        ),
     ];
     if let Some(why) = &health.store {
         all.push(json!({ "type": "StoreProblem", "status": "True", "reason": "StoreFailed", "message": why }));
@@ -210,7 +230,11 @@ pub fn differs(before: &Value, after: &Value) -> bool {
         status
     };
     let (before, after) = (plain(before), plain(after));
-    after.as_object().is_none_or(|after| after.iter().any(|(key, value)| before.get(key) != Some(value) && !(key == "images" && value.as_array().is_some_and(Vec::is_empty) && before.get(key).is_none())))
+    after.as_object().is_none_or(|after| {
+        after.iter().any(|(key, value)| {
+            before.get(key) != Some(value) && !(key == "images" && value.as_array().is_some_and(Vec::is_empty) && before.get(key).is_none())
+        })
+    })
 }
 
 /// Takes conditions of ours away that no longer hold.

@@ -84,7 +84,19 @@ pub enum News {
 impl Presence {
     /// A node that was registered before or not, as the disk says.
     pub fn new(config: NodeConfig, registered_before: bool, labels: BTreeMap<String, String>) -> Self {
-        Self { config, registered_before, stage: Stage::Offline, lease: None, renew_at: None, unanswered: 0, reported: None, report_at: None, reporting: false, labels, created: None }
+        Self {
+            config,
+            registered_before,
+            stage: Stage::Offline,
+            lease: None,
+            renew_at: None,
+            unanswered: 0,
+            reported: None,
+            report_at: None,
+            reporting: false,
+            labels,
+            created: None,
+        }
     }
 
     /// The node is known to the cluster in this session.
@@ -117,7 +129,16 @@ impl Presence {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one line per request instead of a type used once")]
-    fn ask(&self, now: Now, link: &mut Link<Purpose>, chance: &mut Chance, verb: &str, resource: Resource, content: Box<serde_json::value::RawValue>, purpose: Purpose) {
+    fn ask(
+        &self,
+        now: Now,
+        link: &mut Link<Purpose>,
+        chance: &mut Chance,
+        verb: &str,
+        resource: Resource,
+        content: Box<serde_json::value::RawValue>,
+        purpose: Purpose,
+    ) {
         let message = message(now, chance, EDGED, META, verb, resource.to_string(), content);
         link.request(now, message, purpose, LIMIT, true);
     }
@@ -144,15 +165,13 @@ impl Presence {
     }
 
     /// The answer to the creation of the Node object; on a conflict it is there.
-    pub fn inserted(&mut self, now: Now, answer: Result<Value, u16>, link: &mut Link<Purpose>, chance: &mut Chance) -> News {
+    pub fn inserted(&mut self, now: Now, answer: &Result<Value, u16>) {
         match answer {
             // The labels of the edge are set by a second request whose failure
             // the cloud does not tell: look.
             Ok(_) | Err(409) => self.stage = Stage::Waiting(now.mono + Duration::from_millis(50)),
             Err(_) => self.stage = Stage::Waiting(now.mono + Duration::from_secs(2)),
         }
-        let _ = (link, chance);
-        News::None
     }
 
     fn found(&mut self, now: Now, object: &Value, link: &mut Link<Purpose>, chance: &mut Chance) -> News {

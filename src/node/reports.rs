@@ -37,10 +37,7 @@ pub fn send(pods: &mut Pods, link: &mut Link<Purpose>, now: Now, chance: &mut Ch
         if room == 0 {
             return;
         }
-        let busy = link.under_way(|purpose| match purpose {
-            Purpose::PodStatus { uid: other, .. } | Purpose::PodDelete(other) => *other == uid,
-            _ => false,
-        });
+        let busy = link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } | Purpose::PodDelete(other) if *other == uid));
         let Some(worker) = pods.get_mut(&uid).filter(|_| busy == 0) else { continue };
         room -= 1;
         if worker.may_be_deleted() { release(worker, link, now, chance) } else { report(worker, link, now, chance) }
@@ -122,9 +119,12 @@ pub fn start_over(pods: &mut Pods) {
 /// was reported, somebody else wrote it, and it is said again.
 pub fn contradicted(worker: &mut Worker, shown: &Value) {
     let Some(reported) = &worker.reported else { return };
-    let of = |status: &Value, kind: &Value| status["conditions"].as_array().and_then(|all| all.iter().find(|condition| &condition["type"] == kind)).map(|condition| condition["status"].clone());
+    let of = |status: &Value, kind: &Value| {
+        status["conditions"].as_array().and_then(|all| all.iter().find(|condition| &condition["type"] == kind)).map(|condition| condition["status"].clone())
+    };
     let ours = reported["conditions"].as_array().map_or(&[][..], Vec::as_slice);
-    let differs = ours.iter().any(|condition| of(shown, &condition["type"]).is_some_and(|status| status != condition["status"])) || reported["phase"] != shown["phase"] && shown["phase"].is_string();
+    let differs = ours.iter().any(|condition| of(shown, &condition["type"]).is_some_and(|status| status != condition["status"]))
+        || reported["phase"] != shown["phase"] && shown["phase"].is_string();
     if differs {
         worker.reported = None;
     }

@@ -28,12 +28,13 @@ pub fn status(old: &Value, new: &Value, own: &[&str]) -> Option<Value> {
     for key in own.iter().filter(|key| old.contains_key(**key) && !new.contains_key(**key)) {
         patch.insert((*key).to_owned(), Value::Null);
     }
-    (!patch.is_empty()).then(|| Value::Object(patch))
+    (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
 /// Only the conditions that differ, each whole, and their order.
 fn conditions(old: Option<&Value>, new: &Value, patch: &mut Map<String, Value>) {
-    let by_type = |list: Option<&Value>, kind: &Value| list.and_then(Value::as_array).and_then(|list| list.iter().find(|condition| &condition["type"] == kind).cloned());
+    let by_type =
+        |list: Option<&Value>, kind: &Value| list.and_then(Value::as_array).and_then(|list| list.iter().find(|condition| &condition["type"] == kind).cloned());
     let new = new.as_array().map_or(&[][..], Vec::as_slice);
     let changed: Vec<Value> = new
         .iter()

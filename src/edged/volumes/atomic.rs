@@ -104,7 +104,8 @@ mod tests {
     fn names_come_and_go_and_none_leads_out() {
         let dir = std::env::temp_dir().join(format!("selvedge-atomic-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
-        let files = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), File { content: name.as_bytes().to_vec(), mode: 0o644, owner: None })).collect();
+        let files =
+            |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), File { content: name.as_bytes().to_vec(), mode: 0o644, owner: None })).collect();
         write(&dir, &files(&["a", "b/c"]), None).expect("it is ours");
         write(&dir, &files(&["b/c", "d"]), None).expect("it is ours");
         let mut names: Vec<String> = fs::read_dir(&dir).expect("it is there").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

@@ -171,12 +171,16 @@ mod tests {
     #[test]
     fn a_pod_gets_its_volumes_and_leaves_nothing() {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: mounting needs root");
+            eprintln!("skipped: mounting needs root");
             return;
         }
         let root = std::env::temp_dir().join(format!("selvedge-volumes-{}", std::process::id()));
         let file = |text: &str| File { content: text.as_bytes().to_vec(), mode: 0o400, owner: None };
-        let volume = |text: &str| VolumeSetup { name: "s".into(), source: VolumeSource::Files { plugin: "kubernetes.io~secret", files: BTreeMap::from([("a/b".to_owned(), file(text))]), secret: true }, fs_group: Some(7) };
+        let volume = |text: &str| VolumeSetup {
+            name: "s".into(),
+            source: VolumeSource::Files { plugin: "kubernetes.io~secret", files: BTreeMap::from([("a/b".to_owned(), file(text))]), secret: true },
+            fs_group: Some(7),
+        };
         let scratch = VolumeSetup { name: "e".into(), source: VolumeSource::EmptyDir { memory: Some(1 << 20) }, fs_group: None };
         setup(&root, "u", &[volume("one"), scratch.clone()]).expect("root may");
         let dir = root.join("pods/u/volumes/kubernetes.io~secret/s");

@@ -38,7 +38,10 @@ fn resources(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Reject
     ];
     for (reason, name, wanted, used, capacity) in checks {
         if wanted > 0 && used.saturating_add(wanted) > capacity {
-            return Err((reason, format!("Pod was rejected: Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}")));
+            return Err((
+                reason,
+                format!("Pod was rejected: Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"),
+            ));
         }
     }
     Ok(())
@@ -59,7 +62,13 @@ fn host_ports(pod: &Pod) -> BTreeSet<(i32, &str, &str)> {
         .containers
         .iter()
         .flat_map(|container| &container.ports)
-        .map(|port| (if port.host_port > 0 { port.host_port } else { of(port.container_port) }, if port.protocol.is_empty() { "TCP" } else { &port.protocol }, port.host_ip.as_str()))
+        .map(|port| {
+            (
+                if port.host_port > 0 { port.host_port } else { of(port.container_port) },
+                if port.protocol.is_empty() { "TCP" } else { &port.protocol },
+                port.host_ip.as_str(),
+            )
+        })
         .filter(|(port, _, _)| *port > 0)
         .collect()
 }
@@ -71,7 +80,9 @@ fn ports(pod: &Pod, others: &[&Pod]) -> Result<(), Rejection> {
         mine.iter().any(|(own, own_protocol, own_ip)| own == port && own_protocol == protocol && (own_ip == ip || everywhere(own_ip) || everywhere(ip)))
     });
     match taken {
-        Some((port, _, _)) => Err(("NodePorts", format!("Pod was rejected: Predicate NodePorts failed: node didn't have free ports for the requested pod ports ({port})"))),
+        Some((port, _, _)) => {
+            Err(("NodePorts", format!("Pod was rejected: Predicate NodePorts failed: node didn't have free ports for the requested pod ports ({port})")))
+        }
         None => Ok(()),
     }
 }

@@ -28,7 +28,10 @@ impl Verdict {
 /// All conditions this node sets.
 pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, containers: &[Value], now: Now) -> Value {
     let ready = containers_ready(phase, containers);
-    let pod_ready = gates(pod).map_or_else(|| containers_ready(phase, containers), |message| if ready.holds { Verdict::no("ReadinessGatesNotReady", message) } else { containers_ready(phase, containers) });
+    let pod_ready = gates(pod).map_or_else(
+        || containers_ready(phase, containers),
+        |message| if ready.holds { Verdict::no("ReadinessGatesNotReady", message) } else { containers_ready(phase, containers) },
+    );
     let sandbox = if worker.seen.ready_sandbox().is_some() { Verdict::YES } else { Verdict::no("", String::new()) };
     let all = [
         ("PodReadyToStartContainers", sandbox),
@@ -69,9 +72,16 @@ fn containers_ready(phase: Phase, containers: &[Value]) -> Verdict {
 
 /// Conditions others must set first, as the cluster last showed them.
 fn gates(pod: &Pod) -> Option<String> {
-    let holds = |kind: &str| pod.status["conditions"].as_array().is_some_and(|all| all.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"));
-    let missing: Vec<String> =
-        pod.spec.readiness_gates.iter().filter(|gate| !holds(&gate.condition_type)).map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist or is not True.", gate.condition_type)).collect();
+    let holds = |kind: &str| {
+        pod.status["conditions"].as_array().is_some_and(|all| all.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"))
+    };
+    let missing: Vec<String> = pod
+        .spec
+        .readiness_gates
+        .iter()
+        .filter(|gate| !holds(&gate.condition_type))
+        .map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist or is not True.", gate.condition_type))
+        .collect();
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 

@@ -114,7 +114,12 @@ impl Pods {
         self.listed = true;
         let mut there: BTreeMap<PodUid, PodSeen> = pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
         for worker in self.workers.values_mut() {
-            let seen = there.remove(&worker.uid).unwrap_or_else(|| PodSeen { uid: worker.uid.clone(), key: worker.key.clone(), sandboxes: Vec::new(), containers: Vec::new() });
+            let seen = there.remove(&worker.uid).unwrap_or_else(|| PodSeen {
+                uid: worker.uid.clone(),
+                key: worker.key.clone(),
+                sandboxes: Vec::new(),
+                containers: Vec::new(),
+            });
             // An op in flight reports the pod itself, and newer.
             if worker.doing.is_none() {
                 worker.adopted = first;
@@ -170,7 +175,8 @@ impl Pods {
         if !self.listed {
             return;
         }
-        let due: Vec<PodUid> = self.workers.values().filter(|worker| worker.dirty || worker.wake.is_some_and(|(at, _)| at <= now.mono)).map(|worker| worker.uid.clone()).collect();
+        let due: Vec<PodUid> =
+            self.workers.values().filter(|worker| worker.dirty || worker.wake.is_some_and(|(at, _)| at <= now.mono)).map(|worker| worker.uid.clone()).collect();
         for uid in due {
             self.admit(&uid, world);
             let Some(worker) = self.workers.get_mut(&uid) else { continue };

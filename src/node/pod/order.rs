@@ -43,7 +43,13 @@ pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container,
             }
         }
     } else {
-        turns.extend(pod.spec.init_containers.iter().filter(|container| is_sidecar(container)).map(|container| (container, turn(worker, container, RestartPolicy::Always, now))));
+        turns.extend(
+            pod.spec
+                .init_containers
+                .iter()
+                .filter(|container| is_sidecar(container))
+                .map(|container| (container, turn(worker, container, RestartPolicy::Always, now))),
+        );
     }
     turns.extend(pod.spec.containers.iter().map(|container| (container, turn(worker, container, pod.spec.restart_policy, now))));
     turns
@@ -57,7 +63,10 @@ pub fn is_initialized(worker: &Worker, pod: &Pod) -> bool {
 }
 
 fn init_is_done(worker: &Worker, container: &Container) -> bool {
-    worker.seen.current(&container.name).is_some_and(|seen| if is_sidecar(container) { seen.is_running() && worker.is_started(seen) } else { seen.exit().is_some_and(|exit| exit.code == 0) })
+    worker
+        .seen
+        .current(&container.name)
+        .is_some_and(|seen| if is_sidecar(container) { seen.is_running() && worker.is_started(seen) } else { seen.exit().is_some_and(|exit| exit.code == 0) })
 }
 
 fn init_turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Turn {

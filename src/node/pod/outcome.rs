@@ -42,7 +42,9 @@ impl Worker {
             }
             (Doing::Image(name), Outcome::Image(image)) => {
                 let message = match image.pulled {
-                    Some(took) => format!("Successfully pulled image \"{}\" in {:.3}s. Image size: {} bytes.", self.image_of(&name), took.as_secs_f64(), image.size),
+                    Some(took) => {
+                        format!("Successfully pulled image \"{}\" in {:.3}s. Image size: {} bytes.", self.image_of(&name), took.as_secs_f64(), image.size)
+                    }
                     None => format!("Container image \"{}\" already present on machine", self.image_of(&name)),
                 };
                 self.note(false, "Pulled", message, Some(&name));
@@ -116,12 +118,33 @@ impl Worker {
             FailedAt::ImageNeverPull => ("ErrImageNeverPull", format!("Container image \"{image}\" is not present with pull policy of Never")),
             FailedAt::ImageName => ("InvalidImageName", message),
             FailedAt::ImageInspect => ("ImageInspectError", message),
-            FailedAt::Volume | FailedAt::ImagePull | FailedAt::Sandbox | FailedAt::Create | FailedAt::Start | FailedAt::PostStart | FailedAt::Stop | FailedAt::Runtime if again => {
+            FailedAt::Volume
+            | FailedAt::ImagePull
+            | FailedAt::Sandbox
+            | FailedAt::Create
+            | FailedAt::Start
+            | FailedAt::PostStart
+            | FailedAt::Stop
+            | FailedAt::Runtime
+                if again =>
+            {
                 ("ImagePullBackOff", format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"))
             }
-            FailedAt::Volume | FailedAt::ImagePull | FailedAt::Sandbox | FailedAt::Create | FailedAt::Start | FailedAt::PostStart | FailedAt::Stop | FailedAt::Runtime => ("ErrImagePull", message),
+            FailedAt::Volume
+            | FailedAt::ImagePull
+            | FailedAt::Sandbox
+            | FailedAt::Create
+            | FailedAt::Start
+            | FailedAt::PostStart
+            | FailedAt::Stop
+            | FailedAt::Runtime => ("ErrImagePull", message),
         };
-        self.note(true, "Failed", if reason == "ErrImageNeverPull" { message.clone() } else { format!("Failed to pull image \"{image}\": {message}") }, Some(name));
+        self.note(
+            true,
+            "Failed",
+            if reason == "ErrImageNeverPull" { message.clone() } else { format!("Failed to pull image \"{image}\": {message}") },
+            Some(name),
+        );
         let memory = self.memory(name);
         memory.pulls.count(now);
         memory.trouble = Some(Trouble { reason, message });

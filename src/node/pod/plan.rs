@@ -84,7 +84,7 @@ fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next 
     if let Some(next) = deadline(worker, pod, now) {
         return next;
     }
-    let refusals = render::refusals(pod, world.config);
+    let refusals = render::refusals(pod);
     if !refusals.is_empty() {
         worker.trouble = Some(Trouble { reason: "Unsupported", message: refusals.join("; ") });
         return Next::Wait(None);
@@ -133,7 +133,13 @@ fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
 /// One sandbox, ready, with an address.
 fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
     let usable = worker.seen.ready_sandbox().filter(|sandbox| pod.spec.host_network || !sandbox.ips.is_empty());
-    let stale: Vec<_> = worker.seen.sandboxes.iter().filter(|sandbox| sandbox.ready && usable.is_none_or(|usable| usable.id != sandbox.id)).map(|sandbox| sandbox.id.clone()).collect();
+    let stale: Vec<_> = worker
+        .seen
+        .sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.ready && usable.is_none_or(|usable| usable.id != sandbox.id))
+        .map(|sandbox| sandbox.id.clone())
+        .collect();
     if usable.is_some() && stale.is_empty() {
         return None;
     }
@@ -153,7 +159,8 @@ fn kill(worker: &mut Worker, pod: &Pod) -> Option<Next> {
     for container in all_containers(pod) {
         let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()).cloned() else { continue };
         if !is_as_wanted(&seen, container) {
-            worker.memory(&container.name).kill = Some(Kill { why: format!("Container {} definition changed, will be restarted", container.name), grace: None });
+            worker.memory(&container.name).kill =
+                Some(Kill { why: format!("Container {} definition changed, will be restarted", container.name), grace: None });
         }
         let Some(kill) = worker.memory(&container.name).kill.clone() else { continue };
         worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
@@ -169,7 +176,7 @@ fn containers(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Ne
     let mut wake = None;
     for (container, turn) in order::turns(worker, pod, now) {
         match turn {
-            Turn::Start => match start(worker, pod, container, world, now) {
+            Turn::Start => match start(worker, pod, container, world) {
                 Some(next) => return next,
                 None => worker.wake_at(now.mono + LOOK_AGAIN, "missing object"),
             },
@@ -195,10 +202,22 @@ fn back_off(worker: &mut Worker, container: &Container, seconds: u64) {
     if seconds == 0 {
         return;
     }
-    let message = format!("back-off {} restarting failed container={} pod={}_{}({})", kubelet_duration(seconds), container.name, worker.key.name, worker.key.namespace, worker.uid);
+    let message = format!(
+        "back-off {} restarting failed container={} pod={}_{}({})",
+        kubelet_duration(seconds),
+        container.name,
+        worker.key.name,
+        worker.key.namespace,
+        worker.uid
+    );
     let trouble = Trouble { reason: "CrashLoopBackOff", message };
     if worker.trouble_of(&container.name) != Some(&trouble) {
-        worker.note(true, "BackOff", format!("Back-off restarting failed container {} in pod {}_{}({})", container.name, worker.key.name, worker.key.namespace, worker.uid), Some(&container.name));
+        worker.note(
+            true,
+            "BackOff",
+            format!("Back-off restarting failed container {} in pod {}_{}({})", container.name, worker.key.name, worker.key.namespace, worker.uid),
+            Some(&container.name),
+        );
         worker.memory(&container.name).trouble = Some(trouble);
     }
 }
@@ -227,7 +246,7 @@ fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next>
 }
 
 /// The image first, then the container. `None` when an object is missing.
-fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_>, now: Now) -> Option<Next> {
+fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_>) -> Option<Next> {
     let context = world.context(worker, pod);
     let sandbox = render::sandbox(&context, worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt));
     let Some(image) = worker.containers.get(&container.name).and_then(|memory| memory.image.clone()) else {
@@ -236,16 +255,21 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
             Err(message) => return wait_with(worker, container, "InvalidImageName", message),
         };
         let policy = render::pull_policy(container);
-        let ensure = EnsureImage { auths: world.auths(pod, &reference), image: reference, always: policy == PullPolicy::Always, never: policy == PullPolicy::Never, sandbox: Box::new(sandbox) };
+        let ensure = EnsureImage {
+            auths: world.auths(pod, &reference),
+            image: reference,
+            always: policy == PullPolicy::Always,
+            never: policy == PullPolicy::Never,
+            sandbox: Box::new(sandbox),
+        };
         return Some(Next::Do(Step::EnsureImage(ensure), Doing::Image(container.name.clone())));
     };
     let restarts = worker.seen.latest(&container.name).map_or(0, |seen| seen.restarts + 1);
-    let rendered = match render::container(&context, container, restarts, &image, &sandbox) {
+    let rendered = match render::container(&context, container, restarts, &image) {
         Ok(rendered) => rendered,
         Err(Wait::Unknown(_)) => return None,
         Err(Wait::Missing(what)) => return wait_with(worker, container, "CreateContainerConfigError", what),
     };
-    let _ = now;
     let replaces = worker.seen.earlier(&container.name).map(|seen| seen.id.clone()).collect();
     let start = Start {
         sandbox: worker.seen.sandbox()?.id.clone(),

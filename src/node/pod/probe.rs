@@ -143,7 +143,11 @@ fn applies(kind: ProbeKind, asked: &Asked, started: bool) -> bool {
 
 fn timing(probe: &kube::Probe) -> Timing {
     let count = |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default);
-    Timing { period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)), success: count(probe.success_threshold, 1), failure: count(probe.failure_threshold, 3) }
+    Timing {
+        period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)),
+        success: count(probe.success_threshold, 1),
+        failure: count(probe.failure_threshold, 3),
+    }
 }
 
 fn seconds(value: Option<i32>, default: u64) -> Duration {

@@ -58,7 +58,9 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
 fn why(worker: &Worker) -> Option<(&str, &str)> {
     match &worker.fate {
         Fate::Rejected { reason, message } | Fate::Failed { reason, message } => Some((reason, message)),
-        Fate::Run | Fate::Deleted | Fate::Removed => worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported").map(|trouble| (trouble.reason, trouble.message.as_str())),
+        Fate::Run | Fate::Deleted | Fate::Removed => {
+            worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported").map(|trouble| (trouble.reason, trouble.message.as_str()))
+        }
     }
 }
 
@@ -126,16 +128,19 @@ fn state(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: 
             }
         }
         Some(ContainerState::Created | ContainerState::Unknown) | None if worker.is_ending() && worker.is_stopped() => (unknown(latest), None),
-        Some(ContainerState::Created | ContainerState::Unknown) | None => match trouble.or(worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported")) {
-            Some(trouble) => (waiting(trouble.reason, &trouble.message), None),
-            None if !pod.spec.init_containers.is_empty() && !is_initialized(worker, pod) => (waiting("PodInitializing", ""), None),
-            None => (waiting("ContainerCreating", ""), None),
-        },
+        Some(ContainerState::Created | ContainerState::Unknown) | None => {
+            match trouble.or(worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported")) {
+                Some(trouble) => (waiting(trouble.reason, &trouble.message), None),
+                None if !pod.spec.init_containers.is_empty() && !is_initialized(worker, pod) => (waiting("PodInitializing", ""), None),
+                None => (waiting("ContainerCreating", ""), None),
+            }
+        }
     }
 }
 
 fn terminated(exit: &Exit, seen: Option<&ContainerSeen>, host: Host<'_>) -> Value {
-    let mut state = json!({ "exitCode": exit.code, "reason": exit.reason, "startedAt": rfc3339::seconds(exit.started.0), "finishedAt": rfc3339::seconds(exit.finished.0) });
+    let mut state =
+        json!({ "exitCode": exit.code, "reason": exit.reason, "startedAt": rfc3339::seconds(exit.started.0), "finishedAt": rfc3339::seconds(exit.finished.0) });
     if !exit.message.is_empty() {
         state["message"] = exit.message.as_str().into();
     }

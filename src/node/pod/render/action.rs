@@ -15,7 +15,13 @@ pub fn action(handler: &Handler, container: &Container, pod_ip: &str) -> Option<
     if let Some(http) = &handler.http_get {
         let path = if http.path.starts_with('/') { http.path.clone() } else { format!("/{}", http.path) };
         let headers = http.http_headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
-        return Some(Action::Http { host: host(&http.host), port: port(&http.port, container)?, path, tls: http.scheme.eq_ignore_ascii_case("https"), headers });
+        return Some(Action::Http {
+            host: host(&http.host),
+            port: port(&http.port, container)?,
+            path,
+            tls: http.scheme.eq_ignore_ascii_case("https"),
+            headers,
+        });
     }
     if let Some(tcp) = &handler.tcp_socket {
         return Some(Action::Tcp { host: host(&tcp.host), port: port(&tcp.port, container)? });

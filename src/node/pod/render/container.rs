@@ -29,7 +29,7 @@ pub struct Rendered {
 }
 
 /// Renders a container for its nth start.
-pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: &Image, _sandbox: &cri::PodSandboxConfig) -> Result<Rendered, Wait> {
+pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: &Image) -> Result<Rendered, Wait> {
     let env = environment(context, spec)?;
     let known: BTreeMap<String, String> = env.iter().cloned().collect();
     let (mut mounts, sub_paths) = mounts(context, spec, &known)?;
@@ -48,7 +48,11 @@ pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: 
         working_dir: spec.working_dir.clone(),
         envs: env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
         mounts,
-        labels: sandbox::identity(context).into_iter().chain([("io.kubernetes.container.name", spec.name.clone())]).map(|(key, value)| (key.to_owned(), value)).collect(),
+        labels: sandbox::identity(context)
+            .into_iter()
+            .chain([("io.kubernetes.container.name", spec.name.clone())])
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
         annotations: annotations(context, spec, restarts),
         log_path: format!("{}/{restarts}.log", spec.name),
         stdin: spec.stdin,
@@ -88,7 +92,11 @@ fn annotations(context: &Context<'_>, spec: &Container, restarts: u32) -> BTreeM
         annotations.insert("io.kubernetes.container.preStopHandler".to_owned(), json!({ "exec": { "command": exec.command } }).to_string());
     }
     if !spec.ports.is_empty() {
-        let ports: Vec<_> = spec.ports.iter().map(|port| json!({ "name": port.name, "containerPort": port.container_port, "hostPort": port.host_port, "protocol": port.protocol })).collect();
+        let ports: Vec<_> = spec
+            .ports
+            .iter()
+            .map(|port| json!({ "name": port.name, "containerPort": port.container_port, "hostPort": port.host_port, "protocol": port.protocol }))
+            .collect();
         annotations.insert("io.kubernetes.container.ports".to_owned(), json!(ports).to_string());
     }
     annotations

@@ -34,7 +34,7 @@ pub fn environment(context: &Context<'_>, container: &Container) -> Result<Vec<(
             order.push(variable.name.clone());
         }
     }
-    Ok(order.into_iter().map(|name| (values[&name].clone(), name)).map(|(value, name)| (name, value)).collect())
+    Ok(order.into_iter().map(|name| (name.clone(), values.remove(&name).unwrap_or_default())).collect())
 }
 
 /// `envFrom`: later objects override earlier ones; the rest overrides both.
@@ -64,7 +64,14 @@ fn from_source(context: &Context<'_>, container: &Container, source: &EnvVarSour
         return field_value(context, field).map(Some).map_err(Wait::Missing);
     }
     if let Some(reference) = &source.resource_field_ref {
-        let of = context.pod.spec.containers.iter().chain(&context.pod.spec.init_containers).find(|other| other.name == reference.container_name).unwrap_or(container);
+        let of = context
+            .pod
+            .spec
+            .containers
+            .iter()
+            .chain(&context.pod.spec.init_containers)
+            .find(|other| other.name == reference.container_name)
+            .unwrap_or(container);
         return container_resource(context, of, reference).map(Some).map_err(Wait::Missing);
     }
     if let Some(key) = &source.config_map_key_ref {

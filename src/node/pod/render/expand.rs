@@ -41,7 +41,19 @@ mod tests {
     #[test]
     fn variables_expand_as_kubelet_expands_them() {
         let variables = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())]);
-        for (text, wanted) in [("$(A)", "1"), ("x$(A)y", "x1y"), ("$$(A)", "$(A)"), ("$(C)", "$(C)"), ("$(B)", "$(A)"), ("$A", "$A"), ("$", "$"), ("$$", "$"), ("$(A", "$(A"), ("$$$(A)", "$1"), ("$()", "$()")] {
+        for (text, wanted) in [
+            ("$(A)", "1"),
+            ("x$(A)y", "x1y"),
+            ("$$(A)", "$(A)"),
+            ("$(C)", "$(C)"),
+            ("$(B)", "$(A)"),
+            ("$A", "$A"),
+            ("$", "$"),
+            ("$$", "$"),
+            ("$(A", "$(A"),
+            ("$$$(A)", "$1"),
+            ("$()", "$()"),
+        ] {
             assert_eq!(expand(text, &variables), wanted, "{text}");
         }
     }

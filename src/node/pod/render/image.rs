@@ -136,9 +136,15 @@ mod tests {
 
     #[test]
     fn the_most_specific_credentials_come_first() {
-        let secret = |json: &str| Secret { kind: "kubernetes.io/dockerconfigjson".into(), data: BTreeMap::from([(".dockerconfigjson".to_owned(), STANDARD.encode(json))]), ..Secret::default() };
+        let secret = |json: &str| Secret {
+            kind: "kubernetes.io/dockerconfigjson".into(),
+            data: BTreeMap::from([(".dockerconfigjson".to_owned(), STANDARD.encode(json))]),
+            ..Secret::default()
+        };
         let auth = STANDARD.encode("u:p");
-        let secrets = [secret(&format!(r#"{{"auths":{{"*.example.com":{{"auth":"{auth}"}},"https://r.example.com/team/":{{"username":"t","password":"q"}},"https://index.docker.io/v1/":{{"auth":"{auth}"}}}}}}"#))];
+        let secrets = [secret(&format!(
+            r#"{{"auths":{{"*.example.com":{{"auth":"{auth}"}},"https://r.example.com/team/":{{"username":"t","password":"q"}},"https://index.docker.io/v1/":{{"auth":"{auth}"}}}}}}"#
+        ))];
         let names = |image: &str| auths(image, &secrets).into_iter().map(|auth| auth.username).collect::<Vec<_>>();
         assert_eq!(names("r.example.com/team/app:1"), ["t", "u"]);
         assert_eq!(names("r.example.com/other:1"), ["u"]);

@@ -16,7 +16,8 @@ pub fn hostname(pod: &Pod) -> String {
 /// The fully qualified name, for a pod in a subdomain.
 pub fn fqdn(context: &Context<'_>) -> Option<String> {
     let pod = context.pod;
-    (!pod.spec.subdomain.is_empty()).then(|| format!("{}.{}.{}.svc.{}", hostname(pod), pod.spec.subdomain, pod.metadata.namespace, context.config.cluster_domain))
+    (!pod.spec.subdomain.is_empty())
+        .then(|| format!("{}.{}.{}.svc.{}", hostname(pod), pod.spec.subdomain, pod.metadata.namespace, context.config.cluster_domain))
 }
 
 /// Content of a managed /etc/hosts.

@@ -22,13 +22,16 @@ const SAFE: [&str; 12] = [
 
 /// The first sysctl a pod may not set.
 pub fn sysctl_forbidden(pod: &Pod, config: &config::Edged) -> Option<String> {
-    let allowed = |name: &str| SAFE.contains(&name) || config.allowed_unsafe_sysctls.iter().any(|pattern| pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix)));
+    let allowed = |name: &str| {
+        SAFE.contains(&name)
+            || config.allowed_unsafe_sysctls.iter().any(|pattern| pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix)))
+    };
     let shared = |name: &str| pod.spec.host_network && name.starts_with("net.") || pod.spec.host_ipc && name.starts_with("kernel.shm");
     pod.spec.security_context.sysctls.iter().map(|sysctl| sysctl.name.replace('/', ".")).find(|name| !allowed(name) || shared(name))
 }
 
 /// Fields that are there and not supported; none when the pod can run.
-pub fn refusals(pod: &Pod, _config: &config::Edged) -> Vec<String> {
+pub fn refusals(pod: &Pod) -> Vec<String> {
     let spec = &pod.spec;
     let mut list = List(Vec::new());
     list.no("spec.ephemeralContainers", spec.ephemeral_containers.is_some());
@@ -78,7 +81,9 @@ fn of_container(pod: &Pod, field: &str, container: &Container, list: &mut List) 
     list.no(&format!("{field}.resources.claims"), container.resources.claims.is_some());
     list.no(&format!("{field}.securityContext.seLinuxOptions"), container.security_context.se_linux_options.is_some());
     list.no(&format!("{field}.securityContext.appArmorProfile"), container.security_context.app_armor_profile.is_some());
-    for (name, probe) in [("livenessProbe", &container.liveness_probe), ("readinessProbe", &container.readiness_probe), ("startupProbe", &container.startup_probe)] {
+    for (name, probe) in
+        [("livenessProbe", &container.liveness_probe), ("readinessProbe", &container.readiness_probe), ("startupProbe", &container.startup_probe)]
+    {
         list.no(&format!("{field}.{name}.grpc"), probe.as_ref().is_some_and(|Probe { handler: Handler { grpc, .. }, .. }| grpc.is_some()));
     }
     for (index, mount) in container.volume_mounts.iter().enumerate() {

@@ -48,7 +48,8 @@ fn request(container: &Container, of: &str) -> Option<Quantity> {
 
 /// Quality of service.
 pub fn qos(pod: &Pod) -> Qos {
-    let guaranteed = |container: &Container| ["cpu", "memory"].iter().all(|of| limit(container, of).is_some() && limit(container, of) == request(container, of));
+    let guaranteed =
+        |container: &Container| ["cpu", "memory"].iter().all(|of| limit(container, of).is_some() && limit(container, of) == request(container, of));
     let nothing = |container: &Container| ["cpu", "memory"].iter().all(|of| request(container, of).is_none());
     if all(pod).all(nothing) {
         Qos::BestEffort
@@ -62,8 +63,10 @@ pub fn qos(pod: &Pod) -> Qos {
 /// What a pod asks of the node: milli-CPU and bytes. Init containers run before
 /// the others, so the larger of both counts.
 pub fn requests(pod: &Pod) -> (i64, i64) {
-    let sum = |of: &str, unit: fn(Quantity) -> i64| pod.spec.containers.iter().filter_map(|container| request(container, of)).map(unit).fold(0, i64::saturating_add);
-    let most = |of: &str, unit: fn(Quantity) -> i64| pod.spec.init_containers.iter().filter_map(|container| request(container, of)).map(unit).max().unwrap_or(0);
+    let sum =
+        |of: &str, unit: fn(Quantity) -> i64| pod.spec.containers.iter().filter_map(|container| request(container, of)).map(unit).fold(0, i64::saturating_add);
+    let most =
+        |of: &str, unit: fn(Quantity) -> i64| pod.spec.init_containers.iter().filter_map(|container| request(container, of)).map(unit).max().unwrap_or(0);
     (sum("cpu", Quantity::milli).max(most("cpu", Quantity::milli)), sum("memory", Quantity::units).max(most("memory", Quantity::units)))
 }
 
@@ -80,7 +83,9 @@ pub fn cgroup(context: &Context<'_>) -> Cgroup {
     let (pod, qos) = (context.pod, qos(context.pod));
     let (cpu, _) = requests(pod);
     let every = |of: &str| pod.spec.containers.iter().all(|container| limit(container, of).is_some());
-    let sum = |of: &str, unit: fn(Quantity) -> i64| if every(of) { pod.spec.containers.iter().filter_map(|container| limit(container, of)).map(unit).sum() } else { 0 };
+    let sum = |of: &str, unit: fn(Quantity) -> i64| {
+        if every(of) { pod.spec.containers.iter().filter_map(|container| limit(container, of)).map(unit).sum() } else { 0 }
+    };
     Cgroup {
         parent: parent(context, qos),
         cpu_shares: u64::try_from(shares(if qos == Qos::BestEffort { 0 } else { cpu })).unwrap_or(2),

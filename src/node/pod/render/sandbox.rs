@@ -58,6 +58,11 @@ fn ports(pod: &Pod) -> Vec<cri::PortMapping> {
         .containers
         .iter()
         .flat_map(|container| &container.ports)
-        .map(|port| cri::PortMapping { protocol: protocol(&port.protocol).into(), container_port: port.container_port, host_port: port.host_port, host_ip: port.host_ip.clone() })
+        .map(|port| cri::PortMapping {
+            protocol: protocol(&port.protocol).into(),
+            container_port: port.container_port,
+            host_port: port.host_port,
+            host_ip: port.host_ip.clone(),
+        })
         .collect()
 }

@@ -9,7 +9,16 @@ use crate::wire::kube::{Container, Pod, SeccompProfile};
 
 /// Hidden from containers unless they ask for an unmasked /proc.
 const MASKED: [&str; 11] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
 ];
 /// Not to be written by containers.
@@ -81,7 +90,9 @@ fn not_root(context: &Context<'_>, spec: &Container, user: Option<i64>, image: &
     match (user, image.uid) {
         (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {whose}")),
         (Some(_), _) => Ok(()),
-        (None, None) if !image.username.is_empty() => Err(format!("container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {whose}", image.username)),
+        (None, None) if !image.username.is_empty() => {
+            Err(format!("container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {whose}", image.username))
+        }
         (None, None | Some(0)) => Err(format!("container has runAsNonRoot and image will run as root {whose}")),
         (None, Some(_)) => Ok(()),
     }

@@ -35,7 +35,6 @@ fn setup(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSetup>, 
 }
 
 fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>, Wait> {
-    let namespace = &context.pod.metadata.namespace;
     if let Some(empty) = &volume.empty_dir {
         return Ok(Some(VolumeSource::EmptyDir { memory: (empty.medium == "Memory").then(|| memory_size(context, empty.size_limit)) }));
     }
@@ -60,7 +59,6 @@ fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>
     } else {
         return Ok(None);
     };
-    let _ = namespace;
     Ok(Some(VolumeSource::Files { plugin, files, secret }))
 }
 
@@ -126,7 +124,8 @@ fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u3
         let text = if let Some(field) = &item.field_ref {
             field_value(context, field).map_err(Wait::Missing)?
         } else if let Some(reference) = &item.resource_field_ref {
-            let container = context.pod.spec.containers.iter().chain(&context.pod.spec.init_containers).find(|container| container.name == reference.container_name);
+            let container =
+                context.pod.spec.containers.iter().chain(&context.pod.spec.init_containers).find(|container| container.name == reference.container_name);
             let container = container.ok_or_else(|| Wait::Missing(format!("container {} not found", reference.container_name)))?;
             container_resource(context, container, reference).map_err(Wait::Missing)?
         } else {
@@ -143,7 +142,13 @@ fn token_file(context: &Context<'_>, token: &TokenProjection, mode: Option<u32>,
     let pod = context.pod;
     let request = token_request(pod, &token.audience, token.expiration_seconds);
     let content = context.sources.token(&request).get(|| format!("token of service account \"{}\"", request.account), false)?.unwrap_or_default();
-    let users: Vec<Option<i64>> = pod.spec.init_containers.iter().chain(&pod.spec.containers).map(|container| container.security_context.run_as_user.or(pod.spec.security_context.run_as_user)).collect();
+    let users: Vec<Option<i64>> = pod
+        .spec
+        .init_containers
+        .iter()
+        .chain(&pod.spec.containers)
+        .map(|container| container.security_context.run_as_user.or(pod.spec.security_context.run_as_user))
+        .collect();
     let one = users.first().copied().flatten().filter(|first| users.iter().all(|user| *user == Some(*first)));
     let owner = one.and_then(|user| u32::try_from(user).ok());
     let private = owner.is_some() || pod.spec.security_context.fs_group.is_some();

@@ -1,0 +1,44 @@
+# make run       a stand-in cloud, this machine as its node, one Deployment; until Ctrl-C
+# make test      everything: units, simulated worlds, and a real containerd when it can
+# make bench     figures: size, memory, wakeups, pod start and delete
+# make check     format, lints, feature combinations, dependencies
+# make release   static binary for this machine     -> target/dist/
+# make cross TARGET=aarch64|armv7                   -> target/dist/
+SHELL := /bin/sh
+CARGO ?= cargo
+TARGET ?= $(shell uname -m)
+OUT := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: run test unit live bench check fmt features deny release cross
+
+run:
+	$(CARGO) build --release --features cloud
+	sh config/demo/run.sh $(OUT)/release/selvedge $(SECONDS_TO_STAY)
+
+test: unit live
+
+unit:
+	$(CARGO) test --features cloud
+
+live:
+	sh tests/live/run.sh
+
+bench:
+	sh tests/live/bench.sh
+
+check: fmt features deny
+
+fmt:
+	$(CARGO) fmt --check
+
+features:
+	sh tests/features.sh
+
+deny:
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: dependencies are not checked (cargo install cargo-deny)"; fi
+
+release:
+	sh cross/build.sh $(TARGET)
+
+cross:
+	sh cross/build.sh $(TARGET)
