@@ -2,7 +2,8 @@
 //! preallocated ring (`journal`) and is folded into redb (`store`) rarely. It
 //! knows rows and tickets, not what they mean.
 //!
-//! A ticket is answered when its batch is on disk: `Stored`, or `StoreFailed`.
+//! A ticket is answered by `Stored` when its batch is on disk, in order. While the
+//! disk takes nothing, batches are kept and tried again; `StoreHealth` tells.
 
 mod journal;
 mod record;

@@ -1,10 +1,14 @@
 //! The one thread that owns the store's files: it syncs at once when idle and
-//! gathers only while a sync runs.
+//! gathers only while a sync runs. A disk that takes nothing loses nothing: what
+//! was to be written is kept and tried again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use futures_lite::future;
+use smol::Timer;
 use smol::channel::{Receiver, Sender, TrySendError};
 
 use super::Store;
@@ -71,29 +75,60 @@ fn weight(batch: &Batch) -> usize {
     batch.changes.iter().map(|change| change.key.name.len() + change.row.as_ref().map_or(0, row)).sum()
 }
 
+/// First wait before a disk that took nothing is tried again, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 fn run(mut store: Store, batches: &Receiver<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) {
-    while let Ok(first) = batches.recv_blocking() {
-        let mut group = vec![first];
-        while let Ok(next) = batches.try_recv() {
-            group.push(next);
+    let mut group = Vec::new();
+    let mut wait = RETRY.0;
+    let mut ill = false;
+    while gather(&mut group, batches, ill.then_some(wait)) {
+        match write(&mut store, &mut group, waiting, inbox) {
+            Ok(()) if ill => {
+                (ill, wait) = (false, RETRY.0);
+                let _ = inbox.send_blocking(Input::StoreHealth(Ok(())));
+            }
+            Ok(()) => {}
+            Err(why) => {
+                wait = if ill { (wait * 2).min(RETRY.1) } else { RETRY.0 };
+                ill = true;
+                let _ = inbox.send_blocking(Input::StoreHealth(Err(why)));
+            }
         }
-        waiting.fetch_sub(group.iter().map(weight).sum(), Ordering::Relaxed);
-        write(&mut store, &group, inbox);
     }
     if let Err(why) = store.fold(None) {
         log::warn!(target: "metamanager", "the journal could not be folded at the end: {why}");
     }
 }
 
-/// Writes a group and tells which tickets are on disk. Tickets are answered in
-/// order: the last one speaks for those before it.
-fn write(store: &mut Store, group: &[Batch], inbox: &Sender<Input>) {
+/// Waits for something to write, or for the time to try again; false at the
+/// end.
+fn gather(group: &mut Vec<Batch>, batches: &Receiver<Batch>, retry: Option<Duration>) -> bool {
+    let next = match retry {
+        None => batches.recv_blocking().ok(),
+        Some(wait) => smol::block_on(future::or(async { batches.recv().await.ok() }, async {
+            Timer::after(wait).await;
+            None
+        })),
+    };
+    if next.is_none() && (group.is_empty() || batches.is_closed()) {
+        return false;
+    }
+    group.extend(next);
+    while let Ok(next) = batches.try_recv() {
+        group.push(next);
+    }
+    true
+}
+
+/// Writes a group and tells up to which ticket everything is on disk; what is
+/// not stays in the group.
+fn write(store: &mut Store, group: &mut Vec<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) -> Result<(), String> {
     let (done, result) = store.write(group);
-    if let Some(last) = group[..done].last() {
+    let written: Vec<Batch> = group.drain(..done).collect();
+    waiting.fetch_sub(written.iter().map(weight).sum(), Ordering::Relaxed);
+    if let Some(last) = written.last() {
         let _ = inbox.send_blocking(Input::Stored(last.ticket));
     }
-    let Err(why) = result else { return };
-    for batch in &group[done..] {
-        let _ = inbox.send_blocking(Input::StoreFailed { ticket: batch.ticket, why: why.clone() });
-    }
+    result
 }

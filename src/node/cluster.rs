@@ -195,6 +195,9 @@ impl Node {
                 self.meta.keep(&incoming, ticket);
                 self.disk.hold(ticket, Held::Object(resource.clone(), Box::new(incoming)));
                 self.ack(now, session, message, Some(ticket));
+                if self.disk.trouble.is_some() {
+                    self.end_without_disk(now);
+                }
             }
         }
     }
@@ -302,7 +305,13 @@ impl Node {
         if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) {
             self.pods.stir();
         }
-        let ticket = (!changes.is_empty()).then(|| self.disk.put(changes));
+        let name = resource.to_string();
+        if !changes.is_empty() {
+            let ticket = self.disk.put(changes);
+            self.meta.leaves(name.clone(), ticket);
+        }
+        // A repeat waits for the same batch.
+        let ticket = self.meta.leaving(&name);
         self.ack(now, session, message, ticket);
     }
 
@@ -366,8 +375,7 @@ impl Node {
 
     /// A ticket is on disk: what it held is free.
     pub(super) fn stored(&mut self, now: Now, ticket: Ticket) {
-        self.disk.trouble = None;
-        self.meta.settled(ticket, true);
+        self.meta.settled(ticket);
         for held in self.disk.stored(ticket) {
             match held {
                 Held::Ack(session, ack) => self.link.ack(session, *ack),
@@ -376,17 +384,24 @@ impl Node {
         }
     }
 
-    /// A ticket will not reach the disk: no ack, and of what it held only
-    /// stopping takes effect.
-    pub(super) fn store_failed(&mut self, now: Now, ticket: Ticket, why: String) {
-        if self.disk.trouble.is_none() {
-            log::error!(target: "metamanager", "nothing can be stored: {why}");
+    /// While the disk takes nothing, acks and starts wait and ends do not.
+    pub(super) fn store_health(&mut self, now: Now, health: Result<(), String>) {
+        match (&health, &self.disk.trouble) {
+            (Err(why), None) => log::error!(target: "metamanager", "nothing can be stored: {why}"),
+            (Ok(()), Some(_)) => log::info!(target: "metamanager", "the disk takes batches again"),
+            (Err(_), Some(_)) | (Ok(()), None) => {}
         }
-        self.meta.settled(ticket, false);
-        for held in self.disk.failed(ticket, why) {
-            match held {
-                Held::Object(resource, incoming) if resource.kind == kind::POD && incoming.is_terminating() => self.takes_effect(now, &resource, &incoming),
-                Held::Object(..) | Held::Ack(..) => {}
+        self.disk.trouble = health.err();
+        if self.disk.trouble.is_some() {
+            self.end_without_disk(now);
+        }
+    }
+
+    fn end_without_disk(&mut self, now: Now) {
+        let ends = |held: &Held| matches!(held, Held::Object(resource, incoming) if resource.kind == kind::POD && incoming.is_terminating());
+        for held in self.disk.release(ends) {
+            if let Held::Object(resource, incoming) = held {
+                self.takes_effect(now, &resource, &incoming);
             }
         }
     }

@@ -53,10 +53,9 @@ impl<H> Disk<H> {
         std::mem::replace(&mut self.held, later).into_values().flatten().collect()
     }
 
-    /// A ticket will not reach the disk: what was held for it.
-    pub fn failed(&mut self, ticket: Ticket, why: String) -> Vec<H> {
-        self.trouble = Some(why);
-        self.held.remove(&ticket).unwrap_or_default()
+    /// What is held and need not wait while the disk takes nothing.
+    pub fn release(&mut self, urgent: impl Fn(&H) -> bool) -> Vec<H> {
+        self.held.values_mut().flat_map(|held| held.extract_if(.., |what| urgent(what))).collect()
     }
 
     /// The next batch for the shell.
@@ -97,8 +96,8 @@ mod tests {
         disk.hold(second, "c");
         assert_eq!(disk.pending(), 2);
         assert_eq!(disk.stored(first), ["a"]);
-        assert_eq!(disk.failed(second, "full".into()), ["b", "c"]);
-        assert!(disk.stored(second).is_empty());
+        assert_eq!(disk.release(|what| *what == "c"), ["c"]);
+        assert_eq!(disk.stored(second), ["b"]);
     }
 
     #[test]

@@ -9,14 +9,8 @@ use crate::wire::message::Message;
 pub enum Input {
     /// A batch is on disk.
     Stored(Ticket),
-    /// A batch is not on disk; what it held stays held.
-    StoreFailed {
-        /// Which.
-        ticket: Ticket,
-        /// Why.
-        why: String,
-    },
-    /// The disk takes batches again, or has been given up for the moment.
+    /// The disk takes nothing at the moment, and why; or it does again. No
+    /// batch is lost meanwhile: the shell keeps them and tries again.
     StoreHealth(Result<(), String>),
 
     /// The WebSocket is open; whether the session lives is not known yet.

@@ -23,6 +23,8 @@ use crate::wire::resource::{Resource, kind};
 pub struct Meta {
     objects: BTreeMap<String, Entry>,
     tokens: BTreeMap<String, Token>,
+    /// Removed, and on its way out of the disk; by name on the wire.
+    leaving: BTreeMap<String, Ticket>,
     /// Answered with NotFound; asked again while somebody needs it.
     absent: BTreeMap<String, Mono>,
 }
@@ -40,7 +42,6 @@ struct Entry {
 enum Standing {
     OnDisk,
     Pending(Ticket),
-    Failed,
 }
 
 #[derive(Clone)]
@@ -150,7 +151,7 @@ impl Meta {
         match known.standing {
             Standing::OnDisk if known.json == incoming.json => Verdict::Same,
             Standing::Pending(ticket) if known.json == incoming.json => Verdict::Pending(ticket),
-            Standing::OnDisk | Standing::Pending(_) | Standing::Failed => Verdict::News,
+            Standing::OnDisk | Standing::Pending(_) => Verdict::News,
         }
     }
 
@@ -172,6 +173,7 @@ impl Meta {
     /// Knows an object from now on; it is on its way to the disk.
     pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
         self.absent.remove(&incoming.name);
+        self.leaving.remove(&incoming.name);
         let entry = Entry { version: incoming.version, uid: incoming.uid.clone(), json: incoming.json.clone(), standing: Standing::Pending(ticket) };
         self.objects.insert(incoming.name.clone(), entry);
     }
@@ -187,13 +189,22 @@ impl Meta {
         Some(vec![Change::remove(Table::Objects, name), Change::remove(Table::Versions, name)])
     }
 
-    /// A batch reached the disk, or did not.
-    pub fn settled(&mut self, ticket: Ticket, on_disk: bool) {
+    /// An object leaves the disk with this batch.
+    pub fn leaves(&mut self, name: String, ticket: Ticket) {
+        self.leaving.insert(name, ticket);
+    }
+
+    /// The batch an object leaves the disk with, until it has.
+    pub fn leaving(&self, name: &str) -> Option<Ticket> {
+        self.leaving.get(name).copied()
+    }
+
+    /// Everything up to this batch is on disk.
+    pub fn settled(&mut self, ticket: Ticket) {
+        self.leaving.retain(|_, leaving| *leaving > ticket);
         for entry in self.objects.values_mut() {
-            match entry.standing {
-                Standing::Pending(pending) if on_disk && pending <= ticket => entry.standing = Standing::OnDisk,
-                Standing::Pending(pending) if pending == ticket => entry.standing = Standing::Failed,
-                Standing::Pending(_) | Standing::OnDisk | Standing::Failed => {}
+            if matches!(entry.standing, Standing::Pending(pending) if pending <= ticket) {
+                entry.standing = Standing::OnDisk;
             }
         }
     }
@@ -292,18 +303,10 @@ mod tests {
         assert_eq!(meta.judge(&first), Verdict::News);
         meta.keep(&first, Ticket(1));
         assert_eq!(meta.judge(&pod(6, "")), Verdict::Pending(Ticket(1)));
-        meta.settled(Ticket(1), true);
+        meta.settled(Ticket(1));
         assert_eq!(meta.judge(&pod(6, "")), Verdict::Same);
         assert_eq!(meta.judge(&pod(6, r#","y":2"#)), Verdict::News);
         assert_eq!(meta.judge(&pod(4, r#","y":2"#)), Verdict::Stale);
-    }
-
-    #[test]
-    fn what_did_not_reach_the_disk_is_written_again_when_repeated() {
-        let mut meta = Meta::default();
-        meta.keep(&pod(5, ""), Ticket(1));
-        meta.settled(Ticket(1), false);
-        assert_eq!(meta.judge(&pod(5, "")), Verdict::News);
     }
 
     #[test]

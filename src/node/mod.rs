@@ -124,8 +124,7 @@ impl Node {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Stored(ticket) => self.stored(now, ticket),
-            Input::StoreFailed { ticket, why } => self.store_failed(now, ticket, why),
-            Input::StoreHealth(health) => self.disk.trouble = health.err(),
+            Input::StoreHealth(health) => self.store_health(now, health),
             Input::LinkUp(session) => self.link_up(now, session),
             Input::LinkDown { session, end } => self.link_down(now, session, end),
             Input::Received(session, message) => self.received(now, session, &message),

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::resource::Resource;
+use super::resource::{Resource, kind};
 
 /// A message as it travels: header, route and any JSON as content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub const META: &str = "meta";
 /// Group of cluster objects.
 pub const RESOURCE: &str = "resource";
 
+/// Types whose objects the cloud sends again when they change, once asked for.
+const KEPT: [&str; 5] = [kind::CONFIG_MAP, kind::SECRET, "persistentvolume", "persistentvolumeclaim", "volumeattachment"];
+
 /// Verbs of the protocol.
 pub mod operation {
     /// A new object, or a request to create one.
@@ -124,10 +127,18 @@ impl Message {
     }
 
     /// Whether the cloud waits for an ack before it sends the next object:
-    /// group `resource` with an object or its absence inside. A superfluous
-    /// ack does no harm.
+    /// objects, and answers that hold one it keeps the node informed of. A
+    /// superfluous ack does no harm.
+    ///
+    /// Source: cloud-protocol.md 6.1.
     pub fn wants_ack(&self) -> bool {
-        matches!(self.route.operation.as_str(), operation::INSERT | operation::UPDATE | operation::DELETE | operation::RESPONSE) && self.route.group == RESOURCE
+        let kept = || self.resource().is_some_and(|resource| KEPT.contains(&resource.kind.as_str()));
+        self.route.group == RESOURCE
+            && match self.route.operation.as_str() {
+                operation::INSERT | operation::UPDATE | operation::DELETE => true,
+                operation::RESPONSE => kept(),
+                _ => false,
+            }
     }
 }
 

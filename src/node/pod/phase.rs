@@ -71,7 +71,9 @@ fn by_containers(worker: &Worker, pod: &Pod) -> Phase {
     let (mut waiting, mut running, mut bad, mut again) = (false, false, false, false);
     for container in &pod.spec.containers {
         match worker.seen.latest(&container.name).map(|seen| &seen.state) {
-            None | Some(ContainerState::Created) => waiting |= worker.seen.earlier(&container.name).next().is_none(),
+            // One that was made and never started is started anew, if it ran before.
+            None | Some(ContainerState::Created) if worker.seen.earlier(&container.name).next().is_none() => waiting = true,
+            None | Some(ContainerState::Created) => again = true,
             Some(ContainerState::Running { .. } | ContainerState::Unknown) => running = true,
             Some(ContainerState::Exited(exit)) => {
                 bad |= exit.code != 0;
