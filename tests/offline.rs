@@ -1,0 +1,188 @@
+//! What a node owes its pods while the cloud, the agent or the power is gone.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::sim::World;
+use crate::sim::world::Network;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_pod_runs_and_is_deleted_with_grace() {
+    let mut world = World::ready(1);
+    world.apply_pod("web", &["runs"], json!({}));
+    world.run(SECOND);
+    assert!(world.is_ready("web"), "{:#}", world.pod("web").expect("it is there")["status"]);
+    world.delete("web", None);
+    world.run(SECOND);
+    assert!(world.pod("web").is_none() && world.runtime.pods.is_empty());
+}
+
+#[test]
+fn a_week_offline_changes_nothing_for_the_pods() {
+    let mut world = World::ready(2);
+    for name in ["a", "b", "c"] {
+        world.apply_pod(name, &["runs"], json!({}));
+    }
+    world.run(5 * SECOND);
+    world.set_network(Network::Cut);
+    world.run(HOUR);
+    world.kill();
+    world.run(HOUR);
+    world.start();
+    world.run(7 * 24 * HOUR);
+    assert_eq!(world.runtime.running().len(), 3);
+    assert!(world.runtime.starts.values().all(|starts| *starts == 1), "{:?}", world.runtime.starts);
+    world.delete("b", None);
+    world.apply_pod("d", &["runs"], json!({}));
+    world.set_network(Network::Up);
+    world.run(10 * SECOND);
+    assert!(world.is_ready("a") && world.is_ready("c") && world.is_ready("d") && world.pod("b").is_none());
+    assert_eq!(world.node_ready(), Some("True"));
+}
+
+#[test]
+fn after_a_reboot_offline_every_pod_runs_again() {
+    let mut world = World::ready(3);
+    world.apply_pod("a", &["runs"], json!({}));
+    world.apply_pod("done", &["ends", "100", "0"], json!({ "restartPolicy": "Never" }));
+    world.run(5 * SECOND);
+    assert_eq!(world.phase("done"), Some("Succeeded"));
+    world.set_network(Network::Cut);
+    world.reboot();
+    world.run(5 * SECOND);
+    assert_eq!(world.runtime.running(), [("a".to_owned(), "c".to_owned())]);
+    assert_eq!(world.runtime.starts[&("done".to_owned(), "c".to_owned())], 1, "a job that is done stays done");
+    world.set_network(Network::Up);
+    world.run(5 * SECOND);
+    assert!(world.is_ready("a"));
+    assert_eq!(world.pod("a").expect("it is there")["status"]["containerStatuses"][0]["restartCount"], 1);
+}
+
+#[test]
+fn a_frozen_cloud_is_left_and_found_again() {
+    let mut world = World::ready(4);
+    world.set_network(Network::Frozen);
+    world.run(120 * SECOND);
+    world.set_network(Network::Up);
+    world.apply_pod("late", &["runs"], json!({}));
+    world.run(60 * SECOND);
+    assert!(world.is_ready("late"));
+}
+
+#[test]
+fn a_full_disk_keeps_pods_running_and_ends_those_that_shall_end() {
+    let mut world = World::ready(5);
+    world.apply_pod("old", &["runs"], json!({}));
+    world.apply_pod("gone", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.set_disk_full(true);
+    world.run(SECOND);
+    world.delete("gone", None);
+    world.apply_pod("new", &["runs"], json!({}));
+    world.run(60 * SECOND);
+    assert_eq!(world.runtime.running(), [("old".to_owned(), "c".to_owned())], "ends need no disk, starts do");
+    let node = world.cloud.objects().get(&selvedge::cloud::objects::name("node", "", "edge")).expect("it is there");
+    assert_eq!(crate::sim::world::condition(node, "StoreProblem"), Some("True"));
+    world.set_disk_full(false);
+    world.run(60 * SECOND);
+    assert!(world.is_ready("new") && world.pod("gone").is_none());
+    let node = world.cloud.objects().get(&selvedge::cloud::objects::name("node", "", "edge")).expect("it is there");
+    assert_eq!(crate::sim::world::condition(node, "StoreProblem"), None, "the condition goes with the trouble");
+}
+
+#[test]
+fn a_removal_that_never_reached_the_disk_comes_again() {
+    let mut world = World::ready(6);
+    world.apply_pod("p", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.set_disk_full(true);
+    world.run(SECOND);
+    world.delete("p", Some(0));
+    world.run(40 * SECOND);
+    world.kill();
+    world.set_disk_full(false);
+    world.start();
+    world.run(60 * SECOND);
+    assert!(world.runtime.running().is_empty() && world.disk.rows.keys().all(|key| !key.name.contains("/pod/p")), "{:?}", world.runtime.running());
+}
+
+#[test]
+fn a_runtime_that_was_away_has_its_pods_back() {
+    let mut world = World::ready(7);
+    world.apply_pod("p", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.set_runtime(false);
+    world.run(60 * SECOND);
+    assert_eq!(world.node_ready(), Some("False"));
+    world.set_runtime(true);
+    world.run(20 * SECOND);
+    assert_eq!((world.node_ready(), world.is_ready("p"), world.runtime.starts.values().sum::<u32>()), (Some("True"), true, 1));
+}
+
+#[test]
+fn a_clock_that_steps_harms_nobody() {
+    for step in [-1_795_000_000_000, -86_400_000, 86_400_000, 315_360_000_000] {
+        let mut world = World::ready(8);
+        world.apply_pod("p", &["runs"], json!({}));
+        world.apply_pod("crash", &["ends", "500", "1"], json!({}));
+        world.run(30 * SECOND);
+        world.step_calendar(step);
+        world.run(HOUR);
+        world.step_calendar(-step);
+        world.run(HOUR);
+        assert!(world.is_ready("p") && world.node_ready() == Some("True"), "step {step}");
+        assert_eq!(world.runtime.starts[&("p".to_owned(), "c".to_owned())], 1);
+        let crashes = world.runtime.starts[&("crash".to_owned(), "c".to_owned())];
+        assert!((20..40).contains(&crashes), "back-off goes on through step {step}: {crashes} starts");
+    }
+}
+
+#[test]
+fn an_idle_node_says_and_writes_little() {
+    let mut world = World::ready(9);
+    for name in ["a", "b", "c"] {
+        world.apply_pod(name, &["runs"], json!({}));
+    }
+    world.run(600 * SECOND);
+    let (writes, said) = (world.disk.writes, world.traffic.values().sum::<u64>());
+    world.run(HOUR);
+    assert_eq!(world.disk.writes, writes, "an idle hour writes nothing");
+    // 240 keepalives, 360 lease updates, 12 node statuses and the acks of their echoes.
+    let said = world.traffic.values().sum::<u64>() - said;
+    assert!(said < 640, "{said} messages in an idle hour: {:?}", world.traffic);
+}
+
+#[test]
+fn the_agent_may_die_at_any_instant() {
+    for at in (0..2500).step_by(7) {
+        for power in [false, true] {
+            let mut world = World::ready(at);
+            world.apply_pod("stays", &["runs"], json!({}));
+            world.run(Duration::from_millis(600));
+            let script = |world: &mut World| {
+                world.delete("stays", None);
+                world.apply_pod("comes", &["runs"], json!({ "initContainers": [{ "name": "i", "image": "busybox:1", "command": ["ends", "200", "0"] }] }));
+            };
+            if at % 2 == 0 {
+                script(&mut world);
+            }
+            world.run(Duration::from_millis(at));
+            if power {
+                world.reboot();
+            } else {
+                world.kill();
+                world.start();
+            }
+            if at % 2 == 1 {
+                script(&mut world);
+            }
+            world.run(60 * SECOND);
+            assert!(world.pod("stays").is_none() && world.is_ready("comes"), "died at {at} ms, power lost: {power}");
+            assert_eq!(world.runtime.running(), [("comes".to_owned(), "c".to_owned())]);
+        }
+    }
+}

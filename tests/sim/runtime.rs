@@ -1,0 +1,242 @@
+//! A container runtime: sandboxes and containers that live, end, ignore TERM and
+//! fail. It answers ops after a while and outlives the agent.
+
+use std::collections::BTreeMap;
+
+use selvedge::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
+use selvedge::node::now::Wall;
+use selvedge::node::runtime::{ContainerSeen, ContainerState, Exit, FailedAt, Failure, Image, Outcome, PodSeen, SandboxSeen, Start, Step};
+use selvedge::wire::cri;
+
+/// Everything in the runtime, by pod.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    pub pods: BTreeMap<PodUid, PodSeen>,
+    /// Commands by container, for what they do.
+    behaviours: BTreeMap<ContainerId, Behaviour>,
+    /// Containers started since the world began, by pod name and container.
+    pub starts: BTreeMap<(String, String), u32>,
+    /// Containers that were running and were stopped or killed by an op.
+    pub stopped: Vec<(String, String)>,
+    made: u64,
+    /// Every op fails.
+    pub broken: bool,
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Runs until told to end.
+    Runs,
+    /// Runs until killed.
+    Ignores,
+    /// Ends by itself after milliseconds, with a code.
+    Ends(u64, i32),
+}
+
+impl Behaviour {
+    /// `["runs"]`, `["ignores"]`, `["ends", MILLIS, CODE]`.
+    fn of(command: &[String]) -> Self {
+        match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["ignores"] => Self::Ignores,
+            ["ends", millis, code] => Self::Ends(millis.parse().expect("milliseconds"), code.parse().expect("a code")),
+            _ => Self::Runs,
+        }
+    }
+}
+
+/// What follows from an op, later.
+pub enum Later {
+    /// A container ends by itself after milliseconds.
+    End(ContainerId, u64),
+    /// Nothing.
+    Nothing,
+}
+
+impl Runtime {
+    fn id(&mut self, prefix: &str) -> String {
+        self.made += 1;
+        format!("{prefix}{}", self.made)
+    }
+
+    /// How long a step takes, milliseconds.
+    pub fn takes(&self, step: &Step) -> u64 {
+        match step {
+            Step::Prepare(_) => 3,
+            Step::EnsureImage(_) => 20,
+            Step::MakeSandbox(_) => 40,
+            Step::Start(_) => 30,
+            Step::PostStart { .. } => 5,
+            Step::Stop { containers, .. } => {
+                let grace = |id: &ContainerId, grace: u32| if self.behaviours.get(id) == Some(&Behaviour::Ignores) { u64::from(grace) * 1000 + 5 } else { 50 };
+                containers.iter().map(|stop| grace(&stop.container, stop.grace)).max().unwrap_or(5)
+            }
+            Step::Remove { .. } | Step::Clean { .. } => 10,
+        }
+    }
+
+    /// The pod as it is now, also when nothing is left.
+    pub fn look(&self, uid: &PodUid) -> Option<PodSeen> {
+        self.pods.get(uid).cloned()
+    }
+
+    /// Carries a step out.
+    pub fn carry_out(&mut self, wall: Wall, uid: &PodUid, step: &Step) -> (Result<Outcome, Failure>, Later) {
+        if self.broken && !matches!(step, Step::Stop { .. } | Step::Remove { .. } | Step::Clean { .. }) {
+            return (Err(Failure { at: FailedAt::Runtime, message: "it is broken".to_owned() }), Later::Nothing);
+        }
+        let mut later = Later::Nothing;
+        let outcome = match step {
+            Step::Prepare(_) | Step::PostStart { .. } | Step::Clean { .. } => Outcome::Done,
+            Step::EnsureImage(wish) if wish.image.contains("missing") => {
+                return (Err(Failure { at: FailedAt::ImagePull, message: "no such image".to_owned() }), Later::Nothing);
+            }
+            Step::EnsureImage(wish) => Outcome::Image(Image { reference: wish.image.clone(), uid: None, username: String::new(), pulled: None, size: 1 }),
+            Step::MakeSandbox(config) => Outcome::Sandbox(self.make_sandbox(wall, uid, config)),
+            Step::Start(start) => {
+                let id = self.create(uid, start);
+                later = self.start(wall, uid, &id);
+                self.remove(uid, &start.replaces, &[]);
+                Outcome::Container(id)
+            }
+            Step::Stop { containers, sandboxes } => {
+                for stop in containers {
+                    let code = if self.behaviours.get(&stop.container) == Some(&Behaviour::Ignores) { 137 } else { 0 };
+                    if let Some(pod) = self.pods.get(uid)
+                        && let Some(container) =
+                            pod.containers.iter().find(|container| container.id == stop.container && matches!(container.state, ContainerState::Running { .. }))
+                    {
+                        self.stopped.push((pod.key.name.clone(), container.name.clone()));
+                    }
+                    self.end(wall, &stop.container, code);
+                }
+                self.sandboxes(uid, |sandbox| {
+                    if sandboxes.contains(&sandbox.id) {
+                        sandbox.ready = false;
+                    }
+                });
+                Outcome::Done
+            }
+            Step::Remove { containers, sandboxes } => {
+                self.remove(uid, containers, sandboxes);
+                Outcome::Done
+            }
+        };
+        (Ok(outcome), later)
+    }
+
+    fn make_sandbox(&mut self, wall: Wall, uid: &PodUid, config: &cri::PodSandboxConfig) -> SandboxId {
+        let id: SandboxId = self.id("s").into();
+        let meta = config.metadata.clone().unwrap_or_default();
+        let ip = format!("10.0.{}.{}", self.made / 250, self.made % 250 + 1);
+        let key = PodKey { namespace: meta.namespace, name: meta.name };
+        let pod = self.pods.entry(uid.clone()).or_insert_with(|| PodSeen { uid: uid.clone(), key, sandboxes: Vec::new(), containers: Vec::new() });
+        assert!(pod.sandboxes.iter().all(|sandbox| !sandbox.ready), "a second sandbox beside a living one");
+        pod.sandboxes.insert(
+            0,
+            SandboxSeen { id: id.clone(), attempt: meta.attempt, ready: true, created: wall, ips: vec![ip], annotations: config.annotations.clone() },
+        );
+        id
+    }
+
+    /// A container that is not started yet.
+    pub fn create(&mut self, uid: &PodUid, start: &Start) -> ContainerId {
+        let id: ContainerId = self.id("c").into();
+        self.behaviours.insert(id.clone(), Behaviour::of(&start.config.command));
+        let restarts = start.config.annotations.get("io.kubernetes.container.restartCount").and_then(|count| count.parse().ok()).unwrap_or(0);
+        let image = start.config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
+        let seen = ContainerSeen {
+            id: id.clone(),
+            sandbox: start.sandbox.clone(),
+            name: start.config.metadata.as_ref().map(|meta| meta.name.clone()).unwrap_or_default(),
+            restarts,
+            image_id: image.clone(),
+            image,
+            state: ContainerState::Created,
+            annotations: start.config.annotations.clone(),
+        };
+        if let Some(pod) = self.pods.get_mut(uid) {
+            pod.containers.insert(0, seen);
+        }
+        id
+    }
+
+    fn start(&mut self, wall: Wall, uid: &PodUid, id: &ContainerId) -> Later {
+        let Some(pod) = self.pods.get_mut(uid) else { return Later::Nothing };
+        let pod_name = pod.key.name.clone();
+        let Some(name) = pod.containers.iter().find(|container| container.id == *id).map(|container| container.name.clone()) else { return Later::Nothing };
+        let twice = pod.containers.iter().any(|container| container.name == name && matches!(container.state, ContainerState::Running { .. }));
+        assert!(!twice, "container '{name}' of pod '{pod_name}' runs twice");
+        for container in pod.containers.iter_mut().filter(|container| container.id == *id) {
+            container.state = ContainerState::Running { started: wall };
+        }
+        *self.starts.entry((pod_name, name)).or_default() += 1;
+        match self.behaviours.get(id) {
+            Some(Behaviour::Ends(after, _)) => Later::End(id.clone(), *after),
+            Some(Behaviour::Runs | Behaviour::Ignores) | None => Later::Nothing,
+        }
+    }
+
+    /// A container ends; the pod it is of.
+    pub fn end(&mut self, wall: Wall, id: &ContainerId, code: i32) -> Option<PodUid> {
+        let pod = self.pods.values_mut().find(|pod| pod.containers.iter().any(|container| container.id == *id))?;
+        let container = pod.containers.iter_mut().find(|container| container.id == *id)?;
+        let ContainerState::Running { started } = container.state else { return None };
+        let reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
+        container.state = ContainerState::Exited(Exit { started, finished: wall, code, reason, message: String::new() });
+        Some(pod.uid.clone())
+    }
+
+    /// A container ends as its command says.
+    pub fn end_by_itself(&mut self, wall: Wall, id: &ContainerId) -> Option<PodUid> {
+        let Some(Behaviour::Ends(_, code)) = self.behaviours.get(id).copied() else { return None };
+        self.end(wall, id, code)
+    }
+
+    fn sandboxes(&mut self, uid: &PodUid, change: impl FnMut(&mut SandboxSeen)) {
+        self.pods.get_mut(uid).into_iter().flat_map(|pod| &mut pod.sandboxes).for_each(change);
+    }
+
+    fn remove(&mut self, uid: &PodUid, containers: &[ContainerId], sandboxes: &[SandboxId]) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        pod.containers.retain(|container| !containers.contains(&container.id) && !sandboxes.contains(&container.sandbox));
+        pod.sandboxes.retain(|sandbox| !sandboxes.contains(&sandbox.id));
+        if pod.sandboxes.is_empty() && pod.containers.is_empty() {
+            self.pods.remove(uid);
+        }
+    }
+
+    /// The machine was switched off: every process is gone.
+    pub fn rebooted(&mut self, wall: Wall) {
+        for pod in self.pods.values_mut() {
+            pod.sandboxes.iter_mut().for_each(|sandbox| sandbox.ready = false);
+            for container in &mut pod.containers {
+                if let ContainerState::Running { started } = container.state {
+                    container.state = ContainerState::Exited(Exit { started, finished: wall, code: 255, reason: "Unknown".to_owned(), message: String::new() });
+                }
+            }
+        }
+    }
+
+    /// Running containers: pod name and container, sorted.
+    pub fn running(&self) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = self
+            .pods
+            .values()
+            .flat_map(|pod| {
+                pod.containers
+                    .iter()
+                    .filter(|container| matches!(container.state, ContainerState::Running { .. }))
+                    .map(|container| (pod.key.name.clone(), container.name.clone()))
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Ids of running containers.
+    pub fn running_ids(&self) -> Vec<ContainerId> {
+        let running = |container: &&ContainerSeen| matches!(container.state, ContainerState::Running { .. });
+        self.pods.values().flat_map(|pod| pod.containers.iter().filter(running).map(|container| container.id.clone())).collect()
+    }
+}

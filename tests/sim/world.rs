@@ -1,0 +1,517 @@
+//! Node, cloud, runtime, disk and clock, tied together by one queue of things
+//! that happen later.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use selvedge::cloud::cluster::{self, Cluster};
+use selvedge::cloud::controller::Tokens;
+use selvedge::cloud::hub;
+use selvedge::cloud::objects::{self, Name};
+use selvedge::config::{Config, file};
+use selvedge::node::Node;
+use selvedge::node::chance::Chance;
+use selvedge::node::ids::{ContainerId, PodUid, Session};
+use selvedge::node::input::{Input, LinkEnd};
+use selvedge::node::link;
+use selvedge::node::now::{Mono, Now, Wall};
+use selvedge::node::presence::Facts;
+use selvedge::node::runtime::{Op, Order, ProbeResult, RuntimeInfo, Step};
+use selvedge::node::store::{Key, Row, Table};
+use selvedge::wire::message::{Message, operation};
+use selvedge::wire::resource::{Resource, kind};
+use serde_json::{Value, json};
+
+use super::disk::Disk;
+use super::runtime::{Later, Runtime};
+
+/// 2026-11-23 00:00:00 UTC.
+const EPOCH: i64 = 1_795_392_000_000;
+
+/// Something that happens later.
+enum Event {
+    Node(Input),
+    Cloud(hub::Session, String),
+    Write,
+    Dialed(Session),
+    Op(Op),
+    Ends(ContainerId),
+}
+
+/// How the network treats the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Well.
+    Up,
+    /// Nothing can be reached, and connections break.
+    Cut,
+    /// Connections stay, nothing passes.
+    Frozen,
+}
+
+pub struct World {
+    pub config: Config,
+    pub node: Option<Node>,
+    pub cloud: Cluster,
+    pub runtime: Runtime,
+    pub disk: Disk,
+    pub network: Network,
+    pub chance: Chance,
+    millis: u64,
+    /// Calendar minus monotonic, milliseconds.
+    calendar: i64,
+    events: BTreeMap<(u64, u64), Event>,
+    counted: u64,
+    sessions: BTreeMap<Session, hub::Session>,
+    /// What the cloud sent and waits an ack for: resource, uid, verb.
+    sent: BTreeMap<String, (Resource, String, String)>,
+    /// Messages from the node to the cloud, by operation and type.
+    pub traffic: BTreeMap<(String, String), u64>,
+}
+
+struct NoSecret;
+
+impl Tokens for NoSecret {
+    fn token(&self, namespace: &str, account: &str, _: &[Value], expires: i64) -> String {
+        format!("{namespace}.{account}.{expires}")
+    }
+}
+
+impl World {
+    /// A node that has never run, with everything in order around it.
+    pub fn new(seed: u64) -> Self {
+        let config = file::parse("[node]\nname = \"edge\"\n", "edge").expect("a configuration");
+        let mut world = Self {
+            config,
+            node: None,
+            cloud: Cluster::default().salted(7),
+            runtime: Runtime::default(),
+            disk: Disk::default(),
+            network: Network::Up,
+            chance: Chance::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            millis: 1000,
+            calendar: EPOCH,
+            events: BTreeMap::new(),
+            counted: 0,
+            sessions: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+        };
+        let now = world.cloud_now();
+        world.cloud.set_root_ca(now, "PEM");
+        world.start();
+        world
+    }
+
+    /// A world whose node is registered and ready.
+    pub fn ready(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.run(Duration::from_secs(5));
+        assert_eq!(world.node_ready(), Some("True"), "the node is ready within 5 s");
+        world
+    }
+
+    /// A number below `limit`.
+    pub fn pick(&mut self, limit: u64) -> u64 {
+        self.chance.draw() % limit
+    }
+
+    pub fn now(&self) -> Now {
+        Now { mono: Mono(self.millis * 1_000_000), wall: self.wall() }
+    }
+
+    fn wall(&self) -> Wall {
+        Wall(self.calendar + i64::try_from(self.millis).expect("small"))
+    }
+
+    fn cloud_now(&self) -> cluster::Now {
+        let mono = i64::try_from(self.millis).expect("small");
+        cluster::Now { mono, wall: EPOCH + mono }
+    }
+
+    fn later(&mut self, after: u64, event: Event) {
+        self.counted += 1;
+        self.events.insert((self.millis + after, self.counted), event);
+    }
+
+    /// The agent starts, on whatever its disk holds.
+    pub fn start(&mut self) {
+        assert!(self.node.is_none(), "one agent at a time");
+        let seed = self.chance.draw();
+        let mut node = Node::new(self.config.clone(), self.disk.restored(), seed, self.now());
+        node.handle(self.now(), Input::Facts(Box::new(facts())));
+        self.node = Some(node);
+        self.runtime_is_reached();
+    }
+
+    fn runtime_is_reached(&mut self) {
+        let info = RuntimeInfo { name: "containerd".to_owned(), version: "1.6.20".to_owned(), ..RuntimeInfo::default() };
+        self.later(5, Event::Node(Input::RuntimeUp(info)));
+    }
+
+    /// The agent is killed; what it was doing may be done, half done or undone.
+    pub fn kill(&mut self) {
+        self.node = None;
+        let kept = usize::try_from(self.pick(4)).expect("small");
+        self.disk.power_lost(kept);
+        let sessions = std::mem::take(&mut self.sessions);
+        let under_way: Vec<(u64, u64)> = self.events.iter().filter(|(_, event)| !matches!(event, Event::Ends(_))).map(|(at, _)| *at).collect();
+        for at in under_way {
+            match self.events.remove(&at) {
+                Some(Event::Op(op)) => self.half_done(&op),
+                // What was on the wire may still arrive.
+                Some(Event::Cloud(session, text)) if self.pick(2) == 0 => drop(self.events.insert(at, Event::Cloud(session, text))),
+                Some(_) | None => {}
+            }
+        }
+        if self.network == Network::Up {
+            sessions.values().for_each(|session| self.cloud.disconnected(*session));
+        }
+    }
+
+    fn half_done(&mut self, op: &Op) {
+        match (self.pick(3), &op.step) {
+            (0, _) => {}
+            (1, Step::Start(start)) => drop(self.runtime.create(&op.pod, start)),
+            (_, step) => self.carry_out(&op.pod, step),
+        }
+    }
+
+    fn carry_out(&mut self, pod: &PodUid, step: &Step) {
+        if let (_, Later::End(id, after)) = self.runtime.carry_out(self.wall(), pod, step) {
+            self.later(after, Event::Ends(id));
+        }
+    }
+
+    /// The machine loses power and boots again.
+    pub fn reboot(&mut self) {
+        self.kill();
+        self.events.retain(|_, event| !matches!(event, Event::Ends(_)));
+        let wall = self.wall();
+        self.runtime.rebooted(wall);
+        self.start();
+    }
+
+    /// The network changes.
+    pub fn set_network(&mut self, network: Network) {
+        self.network = network;
+        if network == Network::Cut {
+            for (session, cloud) in std::mem::take(&mut self.sessions) {
+                self.cloud.disconnected(cloud);
+                self.later(1, Event::Node(Input::LinkDown { session, end: LinkEnd::Closed("the network is cut".to_owned()) }));
+            }
+            self.events.retain(|_, event| !matches!(event, Event::Cloud(..) | Event::Node(Input::Received(..))));
+        }
+    }
+
+    /// The calendar jumps.
+    pub fn step_calendar(&mut self, millis: i64) {
+        self.calendar += millis;
+    }
+
+    /// The disk fills up, or has room again.
+    pub fn set_disk_full(&mut self, full: bool) {
+        self.disk.full = full;
+        let health = if full { Err("No space left on device".to_owned()) } else { Ok(()) };
+        self.later(1, Event::Node(Input::StoreHealth(health)));
+        self.later(2, Event::Write);
+    }
+
+    /// The runtime goes away, or is back.
+    pub fn set_runtime(&mut self, up: bool) {
+        if up {
+            self.runtime_is_reached();
+        } else {
+            self.events.retain(|_, event| !matches!(event, Event::Op(_)));
+            self.later(1, Event::Node(Input::RuntimeDown("no such file".to_owned())));
+        }
+    }
+
+    /// A container dies without anybody asking.
+    pub fn crash(&mut self, id: &ContainerId) {
+        let wall = self.wall();
+        if let Some(uid) = self.runtime.end(wall, id, 1) {
+            self.tell_seen(&uid);
+        }
+    }
+
+    fn tell_seen(&mut self, uid: &PodUid) {
+        if let Some(seen) = self.runtime.look(uid) {
+            self.later(2, Event::Node(Input::Seen(seen)));
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.millis + u64::try_from(time.as_millis()).expect("small");
+        loop {
+            self.drain();
+            let event = self.events.keys().next().map(|(at, _)| *at);
+            let node = self.node.as_ref().and_then(Node::deadline).map(|(at, _)| at.0.div_ceil(1_000_000));
+            let cloud = u64::try_from(self.cloud.deadline()).expect("after the start");
+            let next = [event, node, Some(cloud)].into_iter().flatten().min().unwrap_or(end).max(self.millis);
+            if next >= end {
+                self.millis = end;
+                return;
+            }
+            self.millis = next;
+            self.step(node, cloud);
+        }
+    }
+
+    fn step(&mut self, node: Option<u64>, cloud: u64) {
+        let due = self.events.first_key_value().map(|(at, _)| *at).filter(|(at, _)| *at <= self.millis);
+        if let Some(event) = due.and_then(|at| self.events.remove(&at)) {
+            self.happen(event);
+        } else if node.is_some_and(|at| at <= self.millis) {
+            let now = self.now();
+            let before = self.node.as_ref().and_then(Node::deadline);
+            if let Some(node) = &mut self.node {
+                node.on_deadline(now);
+                assert!(node.deadline() != before || before.is_none_or(|(at, _)| at > now.mono), "a deadline that does not move: {before:?}");
+            }
+        } else if cloud <= self.millis {
+            let now = self.cloud_now();
+            self.cloud.on_deadline(now);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Node(Input::Received(..)) if self.network == Network::Frozen => {}
+            Event::Node(input) => {
+                if let Some(node) = &mut self.node {
+                    node.handle(now, input);
+                }
+            }
+            Event::Cloud(session, text) => {
+                if self.network == Network::Up {
+                    self.cloud_hears(session, &text);
+                }
+            }
+            Event::Write => {
+                if let Some(ticket) = self.disk.write() {
+                    self.later(0, Event::Node(Input::Stored(ticket)));
+                }
+            }
+            Event::Dialed(session) => self.dialed(session),
+            Event::Op(op) => {
+                let (result, later) = self.runtime.carry_out(now.wall, &op.pod, &op.step);
+                if let Later::End(id, after) = later {
+                    self.later(after, Event::Ends(id));
+                }
+                let changes = matches!(op.step, Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. });
+                let seen = if changes { Some(self.runtime.look(&op.pod).unwrap_or_else(|| nothing(&op.pod))) } else { None };
+                self.later(0, Event::Node(Input::Done { op: op.id, pod: op.pod, result, seen }));
+            }
+            Event::Ends(id) => {
+                if let Some(uid) = self.runtime.end_by_itself(now.wall, &id) {
+                    self.tell_seen(&uid);
+                }
+            }
+        }
+    }
+
+    fn dialed(&mut self, session: Session) {
+        let input = match self.network {
+            Network::Up => {
+                let now = self.cloud_now();
+                let other = self.cloud.connected(now, "edge");
+                self.sessions.clear();
+                self.sessions.insert(session, other);
+                Input::LinkUp(session)
+            }
+            Network::Cut => Input::LinkDown { session, end: LinkEnd::Refused("cut".to_owned()) },
+            Network::Frozen => Input::LinkDown { session, end: LinkEnd::Unreachable("no answer".to_owned()) },
+        };
+        self.later(0, Event::Node(input));
+    }
+
+    fn cloud_hears(&mut self, session: hub::Session, text: &str) {
+        let message = Message::parse(text).expect("the node sends JSON");
+        if message.route.operation == operation::RESPONSE {
+            self.check_ack(&message.header.parent_msg_id);
+        }
+        let of = message.resource().map_or_else(|| message.route.resource.clone(), |resource| resource.kind);
+        *self.traffic.entry((message.route.operation.clone(), of)).or_default() += 1;
+        let now = self.cloud_now();
+        self.cloud.received(now, session, &message, &NoSecret);
+    }
+
+    /// Disk before deed: what is acknowledged is on disk.
+    fn check_ack(&mut self, id: &str) {
+        let Some((resource, uid, verb)) = self.sent.remove(id) else { return };
+        if resource.kind != kind::POD {
+            return;
+        }
+        let row = self.disk.rows.get(&Key::new(Table::Objects, resource.to_string()));
+        let on_disk = matches!(row, Some(Row::Object(json)) if json.contains(&uid));
+        if verb == operation::DELETE {
+            assert!(!on_disk, "the end of '{resource}' was acknowledged before it was on disk");
+        } else {
+            assert!(on_disk || row.is_some() || !self.is_wanted(&resource, &uid), "'{resource}' was acknowledged before it was on disk");
+        }
+    }
+
+    /// Whether the cluster still has this very pod.
+    fn is_wanted(&self, resource: &Resource, uid: &str) -> bool {
+        self.cloud.objects().get(&objects::name(kind::POD, &resource.namespace, &resource.name)).is_some_and(|pod| pod["metadata"]["uid"] == uid)
+    }
+
+    /// Brings what everybody has to say to whom it is for.
+    fn drain(&mut self) {
+        while let Some(order) = self.cloud.poll() {
+            self.deliver_to_node(order);
+        }
+        while self.cloud.poll_news().is_some() {}
+        let Some(mut node) = self.node.take() else { return };
+        while let Some(batch) = node.poll_store() {
+            self.disk.waiting.push_back(batch);
+            let takes = 2 + self.pick(8);
+            self.later(takes, Event::Write);
+        }
+        while let Some(order) = node.poll_cloud() {
+            self.deliver_to_cloud(order);
+        }
+        while let Some(order) = node.poll_runtime() {
+            self.deliver_to_runtime(order);
+        }
+        while node.poll_answer().is_some() {}
+        self.node = Some(node);
+    }
+
+    fn deliver_to_node(&mut self, order: hub::Order) {
+        let of = |session: hub::Session, sessions: &BTreeMap<Session, hub::Session>| sessions.iter().find(|(_, other)| **other == session).map(|(own, _)| *own);
+        match order {
+            hub::Order::Send(session, message) => {
+                let Some(own) = of(session, &self.sessions) else { return };
+                if self.network != Network::Up {
+                    return;
+                }
+                if let Some(resource) = message.resource() {
+                    let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
+                    let uid = content["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+                    self.sent.insert(message.header.msg_id.clone(), (resource, uid, message.route.operation.clone()));
+                }
+                let message = Message::parse(&message.text()).expect("the cloud sends JSON");
+                self.later(1, Event::Node(Input::Received(own, Box::new(message))));
+            }
+            hub::Order::Close(session) => {
+                if let Some(own) = of(session, &self.sessions) {
+                    self.sessions.remove(&own);
+                    if self.network == Network::Up {
+                        self.later(1, Event::Node(Input::LinkDown { session: own, end: LinkEnd::Closed("the cloud closed it".to_owned()) }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver_to_cloud(&mut self, order: link::Order) {
+        match order {
+            link::Order::Dial(session) => {
+                let takes = if self.network == Network::Frozen { 30_000 } else { 3 };
+                self.later(takes, Event::Dialed(session));
+            }
+            link::Order::Send(session, message) => {
+                if let Some(other) = self.sessions.get(&session).copied() {
+                    self.later(1, Event::Cloud(other, message.text()));
+                }
+            }
+            link::Order::HangUp(session) => {
+                if let Some(other) = self.sessions.remove(&session)
+                    && self.network == Network::Up
+                {
+                    self.cloud.disconnected(other);
+                }
+                self.later(1, Event::Node(Input::LinkDown { session, end: LinkEnd::HungUp }));
+            }
+        }
+    }
+
+    fn deliver_to_runtime(&mut self, order: Order) {
+        match order {
+            Order::Op(op) => {
+                let takes = self.runtime.takes(&op.step);
+                self.later(takes, Event::Op(op));
+            }
+            Order::Probe(probe) => self.later(1, Event::Node(Input::Probed { container: probe.container, kind: probe.kind, result: ProbeResult::Success })),
+            Order::Relist => {
+                let all = self.runtime.pods.values().cloned().collect();
+                self.later(2, Event::Node(Input::Relisted(all)));
+            }
+            Order::RemoveImage(_) | Order::RotateLog(_) => {}
+        }
+    }
+
+    // ---- what people do and see ----
+
+    /// A pod from its name, its containers' commands and more of its spec.
+    pub fn apply_pod(&mut self, name: &str, command: &[&str], more: Value) {
+        let mut spec = json!({ "terminationGracePeriodSeconds": 2, "automountServiceAccountToken": false, "containers": [{ "name": "c", "image": "busybox:1", "command": command }] });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            spec[key] = value.clone();
+        }
+        self.apply(json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": name }, "spec": spec }));
+    }
+
+    pub fn apply(&mut self, manifest: Value) {
+        let now = self.cloud_now();
+        self.cloud.apply(now, manifest).expect("the stand-in takes it");
+    }
+
+    pub fn delete(&mut self, name: &str, grace: Option<i64>) {
+        let now = self.cloud_now();
+        let _ = self.cloud.delete(now, &objects::name(kind::POD, "default", name), grace);
+    }
+
+    pub fn pod(&self, name: &str) -> Option<&Value> {
+        self.cloud.objects().get(&objects::name(kind::POD, "default", name))
+    }
+
+    pub fn phase(&self, name: &str) -> Option<&str> {
+        self.pod(name)?["status"]["phase"].as_str()
+    }
+
+    pub fn is_ready(&self, name: &str) -> bool {
+        self.pod(name).is_some_and(|pod| condition(pod, "Ready") == Some("True"))
+    }
+
+    pub fn node_ready(&self) -> Option<&str> {
+        condition(self.cloud.objects().get(&objects::name(kind::NODE, "", "edge"))?, "Ready")
+    }
+
+    /// All pods of the cluster.
+    pub fn pods(&self) -> Vec<(Name, Value)> {
+        self.cloud.objects().of(kind::POD).map(|(name, pod)| (name.clone(), pod.clone())).collect()
+    }
+}
+
+/// Status of a condition.
+pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()
+}
+
+fn nothing(uid: &PodUid) -> selvedge::node::runtime::PodSeen {
+    let key = selvedge::node::ids::PodKey { namespace: String::new(), name: String::new() };
+    selvedge::node::runtime::PodSeen { uid: uid.clone(), key, sandboxes: Vec::new(), containers: Vec::new() }
+}
+
+fn facts() -> Facts {
+    Facts {
+        hostname: "edge".to_owned(),
+        ips: vec!["192.0.2.7".to_owned()],
+        cpus: 4,
+        memory: 1 << 30,
+        memory_available: 1 << 29,
+        disk: 1 << 34,
+        disk_available: 1 << 33,
+        inodes: 1 << 20,
+        inodes_available: 1 << 19,
+        pids: 32768,
+        pids_used: 100,
+        arch: "arm64",
+        ..Facts::default()
+    }
+}
