@@ -1,8 +1,12 @@
 //! Stories and rules about the whole agent, in one binary.
 
+mod architecture;
+mod cli;
 #[cfg(feature = "cloud")]
 mod offline;
 #[cfg(feature = "cloud")]
 mod random;
 #[cfg(feature = "cloud")]
 mod sim;
+#[cfg(feature = "edgehub")]
+mod wire;
