@@ -41,9 +41,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Messages of two runs never have the same id: `salt` tells the runs apart.
+    /// A new run: `salt` tells its messages from those of others.
     pub fn salted(mut self, salt: u32) -> Self {
         self.salt = salt;
+        self.objects.continued();
         self
     }
 

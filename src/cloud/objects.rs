@@ -92,6 +92,12 @@ pub fn version(object: &Value) -> u64 {
 }
 
 impl Objects {
+    /// Continues after an end that may not have been written down: versions
+    /// never come twice.
+    pub fn continued(&mut self) {
+        self.version += 10_000;
+    }
+
     /// One object.
     pub fn get(&self, name: &Name) -> Option<&Value> {
         self.all.get(name)

@@ -12,9 +12,8 @@ pub fn start(filter: &str) {
     let mut builder = Builder::new();
     builder.parse_filters(filter).target(Target::Stderr).format(move |line, record| {
         if !journal {
-            let at = clock::calendar_millis();
-            let text = time::OffsetDateTime::from_unix_timestamp(at / 1000).map(|at| at.time().to_string()).unwrap_or_default();
-            write!(line, "{} ", text.trim_end_matches(".0"))?;
+            let seconds = clock::calendar_millis() / 1000;
+            write!(line, "{:02}:{:02}:{:02} ", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)?;
         }
         writeln!(line, "{:5} {}: {}", record.level(), record.target(), record.args())
     });

@@ -1,0 +1,217 @@
+//! Cloud and agent as processes, below a folder of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use selvedge::host::socket;
+use serde_json::{Value, json};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PORTS: (&str, &str) = ("12000", "12002");
+
+pub struct Stand {
+    pub dir: PathBuf,
+    pub cloud: Option<Child>,
+    pub agent: Option<Child>,
+    binary: PathBuf,
+}
+
+/// The containerd to try.
+pub fn containerd() -> PathBuf {
+    std::env::var_os("SELVEDGE_CONTAINERD").expect("SELVEDGE_CONTAINERD names a containerd: use make live").into()
+}
+
+impl Stand {
+    /// Everything runs and the node is ready.
+    pub fn up(name: &str) -> Self {
+        let binary = std::env::var_os("SELVEDGE_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_selvedge")), PathBuf::from);
+        let dir = containerd().parent().and_then(Path::parent).expect("a folder").join(name);
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let mut stand = Self { dir, cloud: None, agent: None, binary };
+        stand.configure();
+        stand.start_cloud();
+        stand.join();
+        stand.start_agent();
+        stand.until("the node is ready", |stand| stand.get("node").iter().any(|node| condition(node, "Ready") == Some("True")));
+        stand
+    }
+
+    fn configure(&self) {
+        let dir = self.dir.display();
+        let text = format!(
+            "[edgehub]\nca = \"{dir}/ca.crt\"\ncertificate = \"{dir}/node.crt\"\nkey = \"{dir}/node.key\"\n[metamanager]\ndir = \"{dir}/state\"\n[edged]\nruntime = \"{}\"\nroot = \"{dir}/kubelet\"\npod_logs = \"{dir}/pods\"\ncontainer_logs = \"{dir}/containers\"\ncgroup_root = \"selvedge-live\"\n[control]\nsocket = \"{dir}/agent.sock\"\n",
+            containerd().display()
+        );
+        std::fs::write(self.config(), text).expect("room");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("selvedge.toml")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.join("cloud")
+    }
+
+    /// A command of the program under test.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env("SELVEDGE_CONFIG", self.config()).args(arguments);
+        command
+    }
+
+    fn spawn(&self, log: &str, arguments: &[&str]) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.join(log)).expect("a log");
+        self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program")
+    }
+
+    pub fn start_cloud(&mut self) {
+        let state = self.state();
+        self.cloud = Some(self.spawn("cloud.log", &["cloud", "--state", state.to_str().expect("text"), "run", "--port", PORTS.0, "--https-port", PORTS.1]));
+        self.until("the cloud answers", |stand| stand.ask(&json!("token")).is_some());
+    }
+
+    fn join(&self) {
+        let token = self.ask(&json!("token")).expect("a token")["token"].as_str().expect("text").to_owned();
+        let cloud = format!("127.0.0.1:{}", PORTS.0);
+        let output = self
+            .command(&["join", "--cloud", &cloud, "--https-port", PORTS.1, "--node", "live", "--reuse"])
+            .env("SELVEDGE_TOKEN", token)
+            .output()
+            .expect("the program");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    pub fn start_agent(&mut self) {
+        self.agent = Some(self.spawn("agent.log", &["run"]));
+    }
+
+    /// SIGKILL, as the kernel does it when memory is short.
+    pub fn kill_agent(&mut self) {
+        end(&mut self.agent);
+    }
+
+    /// Ends by SIGTERM: what it knows is on disk.
+    pub fn stop_cloud(&mut self) {
+        if let Some(mut cloud) = self.cloud.take() {
+            let pid = rustix::process::Pid::from_child(&cloud);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+            cloud.wait().expect("it ends");
+        }
+    }
+
+    /// Asks the stand-in.
+    pub fn ask(&self, question: &Value) -> Option<Value> {
+        let mut answer = None;
+        let each = |line: &str| {
+            answer = serde_json::from_str(line).ok();
+            Ok(())
+        };
+        smol::block_on(socket::ask(&self.state().join("control.sock"), &question.to_string(), each)).ok()?;
+        answer
+    }
+
+    /// Objects of a kind.
+    pub fn get(&self, kind: &str) -> Vec<Value> {
+        self.ask(&json!({ "get": kind })).and_then(|mut answer| answer["items"].as_array_mut().map(std::mem::take)).unwrap_or_default()
+    }
+
+    pub fn pod(&self, name: &str) -> Option<Value> {
+        self.get("pod").into_iter().find(|pod| pod["metadata"]["name"] == name)
+    }
+
+    /// Where the stand-in's changes can be heard.
+    pub fn socket(&self) -> PathBuf {
+        self.state().join("control.sock")
+    }
+
+    pub fn apply(&self, manifest: &Value) {
+        let answer = self.ask(&json!({ "apply": manifest })).expect("an answer");
+        assert!(answer["error"].is_null(), "{answer}");
+    }
+
+    pub fn delete(&self, pod: &str, grace: Option<i64>) {
+        self.ask(&json!({ "delete": { "kind": "pod", "namespace": "default", "name": pod, "grace": grace } })).expect("an answer");
+    }
+
+    pub fn is_ready(&self, pod: &str) -> bool {
+        self.pod(pod).is_some_and(|pod| condition(&pod, "Ready") == Some("True"))
+    }
+
+    /// Waits for something; how long it took.
+    pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Duration {
+        let begun = now();
+        while !holds(self) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}; see {}", self.dir.display());
+            pause(Duration::from_millis(20));
+        }
+        begun.elapsed()
+    }
+
+    /// A question to containerd.
+    pub fn ctr(&self, arguments: &[&str]) -> String {
+        let output = Command::new("ctr").arg("-a").arg(containerd()).args(["-n", "k8s.io"]).args(arguments).output().expect("ctr");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Containers in the runtime, sandboxes left out: pod name, container, id.
+    pub fn containers(&self) -> Vec<(String, String, String)> {
+        let one = |id: &str| {
+            let info: Value = serde_json::from_str(&self.ctr(&["containers", "info", id])).ok()?;
+            let label = |name: &str| info["Labels"][name].as_str().map(str::to_owned);
+            (label("io.cri-containerd.kind")? == "container")
+                .then(|| Some((label("io.kubernetes.pod.name")?, label("io.kubernetes.container.name")?, id.to_owned())))?
+        };
+        let mut all: Vec<_> = self.ctr(&["containers", "list", "-q"]).lines().filter_map(one).collect();
+        all.sort();
+        all
+    }
+}
+
+/// A pod that sleeps.
+pub fn pod(name: &str, command: &str) -> Value {
+    json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": name }, "spec": {
+        "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false,
+        "containers": [{ "name": "c", "image": "docker.io/library/busybox:1.36", "command": ["sh", "-c", command] }] } })
+}
+
+/// Ends at once when told.
+pub const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done";
+
+pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()
+}
+
+/// Real time, because the runtime is real.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+#[allow(clippy::disallowed_methods)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn end(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+impl Drop for Stand {
+    /// Pods go first, so that nothing of them stays in the runtime.
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.cloud.is_some() && self.agent.is_some() {
+            let names: Vec<String> = self.get("pod").iter().filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect();
+            names.iter().for_each(|name| self.delete(name, Some(0)));
+            self.until("nothing is left", |stand| stand.containers().is_empty());
+        }
+        end(&mut self.agent);
+        end(&mut self.cloud);
+    }
+}

@@ -1,0 +1,86 @@
+//! What must hold on a real runtime.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use selvedge::node::chance::Chance;
+
+use super::stand::{OBEDIENT, Stand, condition, pause, pod};
+
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_pod_lives_is_seen_and_ends() {
+    let stand = Stand::up("life");
+    stand.apply(&pod("hello", &format!("echo hello; {OBEDIENT}")));
+    stand.until("ready", |stand| stand.is_ready("hello"));
+    let said = |arguments: &[&str]| {
+        let output = stand.command(arguments).output().expect("the program");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(said(&["logs", "hello"]), "hello\n");
+    assert!(said(&["get", "pods"]).contains("hello") && said(&["describe", "pod", "hello"]).contains("Running"));
+    assert!(said(&["status"]).contains("1 running of 1") && said(&["get", "node", "-o", "json"]).contains("live"));
+    stand.delete("hello", None);
+    stand.until("gone", |stand| stand.pod("hello").is_none());
+    stand.until("nothing is left", |stand| stand.containers().is_empty());
+}
+
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn pods_outlive_cloud_and_agent_and_both_are_found_again() {
+    let mut stand = Stand::up("cut");
+    stand.apply(&pod("stays", OBEDIENT));
+    stand.until("ready", |stand| stand.is_ready("stays"));
+    let before = stand.containers();
+    stand.stop_cloud();
+    stand.kill_agent();
+    stand.start_agent();
+    pause(Duration::from_secs(3));
+    assert_eq!(stand.containers(), before, "the container is the same");
+    // What dies offline is started again, offline.
+    stand.ctr(&["tasks", "kill", "-s", "KILL", &before[0].2]);
+    stand.until("a new container runs", |stand| stand.containers().iter().any(|container| !before.contains(container)));
+    stand.start_cloud();
+    let took = stand.until("the cloud knows", |stand| {
+        stand.pod("stays").is_some_and(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && condition(&pod, "Ready") == Some("True"))
+    });
+    eprintln!("in sync {} ms after the cloud listens again", took.as_millis());
+    assert!(took < Duration::from_secs(3), "in sync after {took:?}");
+}
+
+/// No started container restarts, no pod is lost, none is there twice.
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_hundred_kills_of_the_agent_disturb_nothing() {
+    let mut stand = Stand::up("kills");
+    let mut chance = Chance::new(7);
+    let steady: Vec<String> = (0..4).map(|number| format!("steady-{number}")).collect();
+    steady.iter().for_each(|name| stand.apply(&pod(name, OBEDIENT)));
+    stand.until("steady pods are ready", |stand| steady.iter().all(|name| stand.is_ready(name)));
+    let before: Vec<_> = stand.containers();
+    for round in 0..100 {
+        stand.apply(&pod(&format!("churn-{round}"), OBEDIENT));
+        if round >= 3 {
+            stand.delete(&format!("churn-{}", round - 3), Some(if round % 2 == 0 { 0 } else { 1 }));
+        }
+        pause(Duration::from_millis(chance.draw() % 300));
+        stand.kill_agent();
+        stand.start_agent();
+    }
+    let last: Vec<String> = (97..100).map(|round| format!("churn-{round}")).collect();
+    stand.until("the cluster has just the last pods", |stand| {
+        let pods = stand.get("pod");
+        pods.len() == steady.len() + last.len() && pods.iter().all(|pod| condition(pod, "Ready") == Some("True"))
+    });
+    let after = stand.containers();
+    assert!(before.iter().all(|container| after.contains(container)), "steady containers are the same: {before:?} and {after:?}");
+    for pod in stand.get("pod") {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["metadata"]["name"]);
+    }
+    stand.until("the runtime has just them", |stand| {
+        let mut count: BTreeMap<String, u32> = BTreeMap::new();
+        stand.containers().into_iter().for_each(|(pod, _, _)| *count.entry(pod).or_default() += 1);
+        count.len() == steady.len() + last.len() && count.values().all(|count| *count == 1)
+    });
+}
