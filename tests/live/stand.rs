@@ -1,4 +1,6 @@
-//! Cloud and agent as processes, below a folder of their own.
+//! Cloud and agent as processes, below a folder of their own. The bench uses it
+//! too, each a part.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +17,7 @@ pub struct Stand {
     pub dir: PathBuf,
     pub cloud: Option<Child>,
     pub agent: Option<Child>,
-    binary: PathBuf,
+    agent_binary: PathBuf,
 }
 
 /// The containerd to try.
@@ -26,11 +28,11 @@ pub fn containerd() -> PathBuf {
 impl Stand {
     /// Everything runs and the node is ready.
     pub fn up(name: &str) -> Self {
-        let binary = std::env::var_os("SELVEDGE_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_selvedge")), PathBuf::from);
+        let agent_binary = std::env::var_os("SELVEDGE_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_selvedge")), PathBuf::from);
         let dir = containerd().parent().and_then(Path::parent).expect("a folder").join(name);
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a folder");
-        let mut stand = Self { dir, cloud: None, agent: None, binary };
+        let mut stand = Self { dir, cloud: None, agent: None, agent_binary };
         stand.configure();
         stand.start_cloud();
         stand.join();
@@ -58,7 +60,8 @@ impl Stand {
 
     /// A command of the program under test.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let is_cloud = arguments.first() == Some(&"cloud");
+        let mut command = Command::new(if is_cloud { Path::new(env!("CARGO_BIN_EXE_selvedge")) } else { &self.agent_binary });
         command.env("SELVEDGE_CONFIG", self.config()).args(arguments);
         command
     }
