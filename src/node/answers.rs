@@ -114,7 +114,7 @@ fn describe(node: &Node, worker: &Worker) -> Value {
         .of(worker.uid.as_str())
         .map(|event| json!({ "type": event["type"], "reason": event["reason"], "time": event["lastTimestamp"], "count": event["count"], "message": event["message"] }))
         .collect();
-    json!({ "pod": { "metadata": pod["metadata"], "spec": pod["spec"] }, "status": worker.status, "events": events })
+    json!({ "pod": { "metadata": pod["metadata"], "spec": pod["spec"] }, "status": *worker.status, "events": events })
 }
 
 fn log_of(node: &Node, worker: &Worker, container: &str, previous: bool) -> Value {

@@ -41,7 +41,7 @@ use serde_json::Value;
 use chance::Chance;
 use disk::Disk;
 use events::Events;
-use ids::{AskId, PodUid, Session, Ticket};
+use ids::{AskId, Session, Ticket};
 use input::{Ask, Input, LinkEnd};
 use link::Link;
 use meta::Meta;
@@ -313,12 +313,6 @@ impl Node {
 
     fn count(&mut self, name: &'static str) {
         *self.counters.entry(name).or_default() += 1;
-    }
-
-    /// A short view of the pods for tests and benches: uid, phase, node's own
-    /// status.
-    pub fn pods(&self) -> impl Iterator<Item = (&PodUid, Option<&'static str>, &Value)> {
-        self.pods.iter().map(|worker| (&worker.uid, worker.phase(), &worker.status))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Why the cloud was asked something: what the node wants to know again when
 //! the answer comes.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::ids::PodUid;
@@ -31,7 +33,7 @@ pub enum Purpose {
         /// Whose.
         uid: PodUid,
         /// The whole status that the patch leads to.
-        sent: Value,
+        sent: Rc<Value>,
         /// It was the last word: everything of the pod had stopped.
         ended: bool,
     },

@@ -4,6 +4,7 @@
 //! A status that others changed, or a session that is new, makes the base of
 //! the next patch unknown: then the whole status is said again.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -94,7 +95,7 @@ pub enum Answer {
 }
 
 /// A status report was answered.
-pub fn reported(worker: &mut Worker, sent: Value, ended: bool, answer: Answer) {
+pub fn reported(worker: &mut Worker, sent: Rc<Value>, ended: bool, answer: Answer) {
     match answer {
         Answer::Ok => worker.reported = Some(sent),
         // Its delete is on the way; nothing more needs telling.

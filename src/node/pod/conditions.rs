@@ -72,9 +72,7 @@ fn containers_ready(phase: Phase, containers: &[Value]) -> Verdict {
 
 /// Conditions others must set first, as the cluster last showed them.
 fn gates(pod: &Pod) -> Option<String> {
-    let holds = |kind: &str| {
-        pod.status["conditions"].as_array().is_some_and(|all| all.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"))
-    };
+    let holds = |kind: &str| pod.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True");
     let missing: Vec<String> = pod
         .spec
         .readiness_gates
@@ -87,9 +85,11 @@ fn gates(pod: &Pod) -> Option<String> {
 
 fn condition(worker: &Worker, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
     let status = if verdict.holds { "True" } else { "False" };
-    let find = |status: &Value| status["conditions"].as_array().and_then(|all| all.iter().find(|condition| condition["type"] == kind).cloned());
-    let before = find(&worker.status).or_else(|| find(&pod.status)).filter(|before| before["status"] == status);
-    let since = before.as_ref().and_then(|before| before["lastTransitionTime"].as_str()).map_or_else(|| rfc3339::seconds(now.wall.0), str::to_owned);
+    let told = worker.status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == kind);
+    let told = told.and_then(|condition| Some((condition["status"].as_str()?, condition["lastTransitionTime"].as_str()?)));
+    let shown =
+        || pod.status.conditions.iter().find(|condition| condition.kind == kind).map(|condition| (&*condition.status, &*condition.last_transition_time));
+    let since = told.or_else(shown).filter(|(before, _)| *before == status).map_or_else(|| rfc3339::seconds(now.wall.0), |(_, since)| since.to_owned());
     let mut condition = json!({ "type": kind, "status": status, "lastTransitionTime": since });
     if !verdict.reason.is_empty() {
         condition["reason"] = verdict.reason.into();

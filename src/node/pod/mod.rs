@@ -29,7 +29,7 @@ use super::now::{Mono, Now};
 use super::presence::Facts;
 use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
 use crate::config;
-use crate::wire::kube::Pod;
+use crate::wire::kube::{self, Pod, PodStatus};
 use phase::Phase;
 use plan::Next;
 use worker::{Fate, Worker};
@@ -84,10 +84,11 @@ impl Pods {
     /// The cluster's view of a pod's status, newer than the last report.
     pub fn show_status(&mut self, uid: &PodUid, status: &serde_json::Value) {
         let Some(worker) = self.workers.get_mut(uid) else { return };
+        let status: PodStatus = kube::from_value(status.clone()).unwrap_or_default();
         if let Some(pod) = &mut worker.pod
-            && pod.status != *status
+            && pod.status != status
         {
-            Rc::make_mut(pod).status = status.clone();
+            Rc::make_mut(pod).status = status;
             worker.dirty = true;
         }
     }
@@ -210,8 +211,10 @@ impl Pods {
         }
         let Some(pod) = worker.pod.clone() else { return };
         let host = status::Host { ips: &world.facts.ips, runtime: world.runtime };
-        if let Some(status) = status::status(worker, &pod, host, now) {
-            worker.status = status;
+        if let Some(status) = status::status(worker, &pod, host, now)
+            && *worker.status != status
+        {
+            worker.status = Rc::new(status);
         }
     }
 
@@ -282,8 +285,7 @@ impl Worker {
     /// A new spec comes without the status the cluster last showed.
     fn with_status(&self, mut pod: Rc<Pod>) -> Rc<Pod> {
         if let Some(before) = &self.pod
-            && pod.status.is_null()
-            && !before.status.is_null()
+            && pod.status == PodStatus::default()
         {
             Rc::make_mut(&mut pod).status = before.status.clone();
         }

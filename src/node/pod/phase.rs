@@ -39,9 +39,9 @@ impl Phase {
 
 /// The phase by want and seen. A terminal phase that the cluster knows sticks.
 pub fn phase(worker: &Worker, pod: &Pod) -> Phase {
-    match pod.status["phase"].as_str() {
-        Some("Succeeded") => return Phase::Succeeded,
-        Some("Failed") => return Phase::Failed,
+    match pod.status.phase.as_str() {
+        "Succeeded" => return Phase::Succeeded,
+        "Failed" => return Phase::Failed,
         _ => {}
     }
     let by_containers = by_containers(worker, pod);

@@ -49,8 +49,8 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
         addresses(worker, pod, host, &mut status);
         status.insert("qosClass".into(), qos(pod).as_str().into());
     }
-    let started = pod.status["startTime"].as_str().map_or_else(|| rfc3339::seconds(worker.started.0), str::to_owned);
-    status.insert("startTime".into(), started.into());
+    let told = &pod.status.start_time;
+    status.insert("startTime".into(), if told.is_empty() { rfc3339::seconds(worker.started.0) } else { told.clone() }.into());
     Some(Value::Object(status))
 }
 

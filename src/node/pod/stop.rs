@@ -29,8 +29,7 @@ pub fn everything(worker: &mut Worker, pod: Option<&Pod>, _now: Now) -> Next {
 pub fn one(seen: &ContainerSeen, pod: Option<&Pod>, grace: Option<i64>) -> Stop {
     let grace = grace.or_else(|| pod.map(|pod| pod.spec.termination_grace_period_seconds.unwrap_or(30))).unwrap_or(ORPHAN);
     let spec = pod.and_then(|pod| all_containers(pod).find(|container| container.name == seen.name));
-    let hook = spec
-        .and_then(|container| render::action(container.lifecycle.as_ref()?.pre_stop.as_ref()?, container, pod?.status["podIP"].as_str().unwrap_or_default()));
+    let hook = spec.and_then(|container| render::action(container.lifecycle.as_ref()?.pre_stop.as_ref()?, container, &pod?.status.pod_ip));
     Stop { container: seen.id.clone(), grace: u32::try_from(grace.max(1)).unwrap_or(u32::MAX), pre_stop: hook, after: Vec::new() }
 }
 

@@ -8,7 +8,7 @@ use crate::wire::rfc3339;
 /// When the pod began on this node: as the cluster was told, else when its
 /// first sandbox was made, else when the node heard of it.
 pub fn started(worker: &Worker, pod: &Pod) -> Wall {
-    let told = pod.status["startTime"].as_str().and_then(rfc3339::parse).map(Wall);
+    let told = rfc3339::parse(&pod.status.start_time).map(Wall);
     let made = worker.seen.sandboxes.last().map(|sandbox| sandbox.created);
     told.or(made).unwrap_or(worker.started)
 }

@@ -49,9 +49,9 @@ pub struct Worker {
     /// Volumes, cgroup and logs are gone.
     pub cleaned: bool,
     /// The status as the cluster shall see it.
-    pub status: Value,
+    pub status: Rc<Value>,
     /// The status as the cluster was last told, or last told us.
-    pub reported: Option<Value>,
+    pub reported: Option<Rc<Value>>,
     /// The final status is known to the cluster.
     pub told: bool,
     /// When the cloud was last told that the object may go.
@@ -177,7 +177,7 @@ impl Worker {
             dirty: true,
             wake: None,
             cleaned: false,
-            status: Value::Null,
+            status: Rc::default(),
             reported: None,
             told: false,
             released: None,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Container, ObjectMeta, SeccompProfile, Unsupported, Volume};
 
@@ -15,8 +14,37 @@ pub struct Pod {
     pub metadata: ObjectMeta,
     /// What shall run.
     pub spec: PodSpec,
-    /// What the cluster last heard; kept as JSON, for it is the base of patches.
-    pub status: Value,
+    /// What the cluster last showed of it.
+    pub status: PodStatus,
+}
+
+/// What the agent needs of a status that others may have written: the rest it
+/// tells itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded` or `Failed`; empty before the first.
+    pub phase: String,
+    /// Its first address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
+    /// When it began on its node, RFC 3339.
+    pub start_time: String,
+    /// Conditions.
+    pub conditions: Vec<PodCondition>,
+}
+
+/// A condition of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodCondition {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Since when, RFC 3339.
+    pub last_transition_time: String,
 }
 
 /// What shall run.
