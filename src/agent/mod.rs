@@ -15,7 +15,7 @@ use smol::channel::{self, Receiver, Sender};
 
 use crate::config::Config;
 use crate::host::tasks::{Executor, Tasks};
-use crate::host::{chance, clock, signal};
+use crate::host::{chance, clock, notify, signal};
 use crate::modules::{self, EdgeHub, Edged, Store};
 use crate::node::Node;
 use crate::node::ids::AskId;
@@ -82,6 +82,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         node,
         answers,
     };
+    notify::say(notify::READY);
     executor.block_on(agent.live(&inputs));
     log::info!(target: "agent", "ends; pods stay");
     Ok(())
@@ -107,7 +108,11 @@ impl Agent {
             let wake = [self.node.deadline().map(|(at, _)| at), last_words].into_iter().flatten().min();
             match self.next(inputs, wake).await {
                 Some(input) => {
+                    if matches!(input, Input::Facts(_)) {
+                        notify::say(notify::ALIVE);
+                    }
                     if matches!(input, Input::Stop) {
+                        notify::say(notify::STOPPING);
                         last_words = Some(now().mono + FAREWELL);
                     }
                     self.node.handle(now(), input);

@@ -5,6 +5,7 @@ pub mod chance;
 pub mod clock;
 pub mod follow;
 pub mod log;
+pub mod notify;
 pub mod signal;
 pub mod socket;
 pub mod tasks;
