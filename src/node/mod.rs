@@ -20,6 +20,7 @@ mod cluster;
 mod disk;
 mod events;
 pub mod ids;
+mod images;
 pub mod input;
 pub mod link;
 mod meta;
@@ -42,6 +43,7 @@ use chance::Chance;
 use disk::Disk;
 use events::Events;
 use ids::{AskId, Session, Ticket};
+use images::{Images, Room};
 use input::{Ask, Input, LinkEnd};
 use link::Link;
 use meta::Meta;
@@ -79,6 +81,7 @@ pub struct Node {
     disk: Disk<cluster::Held>,
     pods: Pods,
     runtime: RuntimeHealth,
+    images: Images,
     events: Events,
     facts: Facts,
     facts_known: bool,
@@ -106,6 +109,7 @@ impl Node {
             disk,
             pods: Pods::default(),
             runtime: RuntimeHealth::default(),
+            images: Images::default(),
             events: Events::new(settings.edged.events, &settings.node.name),
             facts: Facts::default(),
             facts_known: false,
@@ -145,10 +149,13 @@ impl Node {
             }
             Input::Relisted(pods) => self.pods.relisted(now, pods),
             Input::Seen(seen) => self.pods.seen(now, seen),
-            Input::Images(images) => self.runtime.images(images, self.settings.edged.max_images),
+            Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
-            Input::Facts(facts) => self.learn(*facts),
+            Input::Facts(facts) => {
+                self.learn(*facts);
+                self.collect_images(now);
+            }
             Input::Asked(id, ask) => self.asked(now, id, &ask),
             Input::Stop => {
                 self.stopping = true;
@@ -253,7 +260,7 @@ impl Node {
             runtime_version: self.runtime.version(),
             not_ready: self.not_ready(),
             store: self.disk.trouble.clone(),
-            images: self.runtime.images.clone(),
+            images: self.images.largest(self.settings.edged.max_images).to_vec(),
             max_pods: self.settings.edged.max_pods,
             reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
         }
@@ -274,6 +281,18 @@ impl Node {
             self.facts = facts;
         }
         self.facts_known = true;
+    }
+
+    /// Unused images go when the disk fills up, the sandboxes' own never.
+    fn collect_images(&mut self, now: Now) {
+        let mut in_use = self.pods.images();
+        in_use.insert(images::short(&self.runtime.info.sandbox_image).to_owned());
+        let edged = &self.settings.edged;
+        let room = Room { size: self.facts.disk, free: self.facts.disk_available, high: edged.image_gc_high, low: edged.image_gc_low };
+        for image in self.images.to_remove(now.mono, room, &in_use) {
+            self.count("collected_images");
+            self.pods.order(runtime::Order::RemoveImage(image));
+        }
     }
 
     fn link_up(&mut self, now: Now, session: Session) {

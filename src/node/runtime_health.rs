@@ -1,6 +1,6 @@
 //! What the runtime says about itself.
 
-use super::runtime::{ImageSeen, RuntimeInfo};
+use super::runtime::RuntimeInfo;
 
 /// The runtime as last heard of.
 #[derive(Debug, Default)]
@@ -8,8 +8,6 @@ pub struct RuntimeHealth {
     /// Its own words; from before, while it is down.
     pub info: RuntimeInfo,
     state: State,
-    /// Its images, largest first.
-    pub images: Vec<ImageSeen>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,12 +57,5 @@ impl RuntimeHealth {
                 runtime.chain(self.info.network_not_ready.iter().map(|why| format!("container runtime network not ready: {why}"))).collect()
             }
         }
-    }
-
-    /// Its images; as many are kept as the node's status lists.
-    pub fn images(&mut self, mut images: Vec<ImageSeen>, max: usize) {
-        images.sort_by_key(|image| std::cmp::Reverse(image.size));
-        images.truncate(max);
-        self.images = images;
     }
 }

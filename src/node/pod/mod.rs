@@ -21,10 +21,11 @@ mod terminal;
 mod view;
 pub mod worker;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use super::ids::{ContainerId, OpId, PodKey, PodUid};
+use super::images::short;
 use super::now::{Mono, Now};
 use super::presence::Facts;
 use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
@@ -32,7 +33,7 @@ use crate::config;
 use crate::wire::kube::{self, Pod, PodStatus};
 use phase::Phase;
 use plan::Next;
-use worker::{Fate, Worker};
+use worker::{Fate, Worker, all_containers};
 
 /// All pods, and what the runtime is asked to do for them.
 #[derive(Debug, Default)]
@@ -273,6 +274,14 @@ impl Pods {
     /// One pod, to be told what the cluster knows.
     pub fn get_mut(&mut self, uid: &PodUid) -> Option<&mut Worker> {
         self.workers.get_mut(uid)
+    }
+
+    /// Images that pods use or are about to: short names, and ids.
+    pub fn images(&self) -> BTreeSet<String> {
+        let wanted = self.workers.values().filter_map(|worker| worker.pod.as_deref()).flat_map(all_containers);
+        let names = wanted.filter_map(|container| render::image_reference(&container.image).ok()).map(|name| short(&name).to_owned());
+        let seen = self.workers.values().flat_map(|worker| &worker.seen.containers).flat_map(|seen| [short(&seen.image), short(&seen.image_id)]);
+        names.chain(seen.map(str::to_owned)).collect()
     }
 
     /// Something all pods may depend on changed.
