@@ -34,7 +34,9 @@ pub(super) async fn run(shell: Rc<Shell>, op: Op) {
     // Reading, pulling and preparing change no sandbox and no container.
     let changes = matches!(op.step, Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. });
     let hook = matches!(op.step, Step::PostStart { .. });
+    let (what, begun) = (op.step.name(), clock::monotonic());
     let result = step(&shell, &uid, op.step).await;
+    log::debug!(target: "edged", "op {id} of pod '{uid}', {what}, took {} ms", clock::monotonic().saturating_sub(begun).as_millis());
     if let Err(failure) = &result {
         log::debug!(target: "edged", "op {id} of pod '{uid}' failed at {:?}: {}", failure.at, failure.message);
         shell.check.ask();

@@ -73,7 +73,7 @@ impl Images {
 
     /// Ids of images that shall go now; `in_use` are short names and ids of
     /// those that stay.
-    pub fn to_remove(&mut self, now: Mono, room: Room, in_use: &BTreeSet<String>) -> Vec<String> {
+    pub fn collect(&mut self, now: Mono, room: Room, in_use: &BTreeSet<String>) -> Vec<String> {
         let is_used = |image: &&ImageSeen| in_use.contains(&image.id) || image.names.iter().any(|name| in_use.contains(short(name)));
         for image in self.all.iter().filter(is_used) {
             self.used.insert(image.id.clone(), now);
@@ -115,11 +115,11 @@ mod tests {
         images.listed(at(0), vec![image("old", 50), image("used", 500), image("pause", 1), image("late", 60)]);
         let in_use = |names: &[&str]| names.iter().map(|name| format!("{name}:1")).collect::<BTreeSet<_>>();
         let room = |free| Room { size: 1000, free, high: 85, low: 80 };
-        assert!(images.to_remove(at(200), room(400), &in_use(&["used", "late"])).is_empty(), "there is room");
-        assert_eq!(images.to_remove(at(400), room(150), &in_use(&["used"])), ["old"], "50 bytes are enough");
-        assert!(images.to_remove(at(401), room(150), &in_use(&["used"])).is_empty(), "the disk has not shown it yet");
+        assert!(images.collect(at(200), room(400), &in_use(&["used", "late"])).is_empty(), "there is room");
+        assert_eq!(images.collect(at(400), room(150), &in_use(&["used"])), ["old"], "50 bytes are enough");
+        assert!(images.collect(at(401), room(150), &in_use(&["used"])).is_empty(), "the disk has not shown it yet");
         images.listed(at(500), vec![image("used", 500), image("pause", 1), image("late", 60), image("young", 70)]);
-        assert_eq!(images.to_remove(at(600), room(10), &in_use(&["used"])), ["late"], "neither the young nor the pinned");
+        assert_eq!(images.collect(at(600), room(10), &in_use(&["used"])), ["late"], "neither the young nor the pinned");
         assert_eq!(images.largest(1)[0].id, "used");
     }
 }

@@ -289,7 +289,7 @@ impl Node {
         in_use.insert(images::short(&self.runtime.info.sandbox_image).to_owned());
         let edged = &self.settings.edged;
         let room = Room { size: self.facts.disk, free: self.facts.disk_available, high: edged.image_gc_high, low: edged.image_gc_low };
-        for image in self.images.to_remove(now.mono, room, &in_use) {
+        for image in self.images.collect(now.mono, room, &in_use) {
             self.count("collected_images");
             self.pods.order(runtime::Order::RemoveImage(image));
         }

@@ -66,6 +66,22 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Its name, for the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare(_) => "prepare",
+            Self::EnsureImage(_) => "ensure image",
+            Self::MakeSandbox(_) => "make sandbox",
+            Self::Start(_) => "start",
+            Self::PostStart { .. } => "postStart",
+            Self::Stop { .. } => "stop",
+            Self::Remove { .. } => "remove",
+            Self::Clean { .. } => "clean",
+        }
+    }
+}
+
 /// Directories, cgroup and volumes of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prepare {
