@@ -111,6 +111,37 @@ fn a_removal_that_never_reached_the_disk_comes_again() {
 }
 
 #[test]
+fn a_lost_store_is_told_again_and_no_pod_is_killed_for_it() {
+    for (seed, why) in [(20, None), (21, Some("corrupt"))] {
+        let mut world = World::ready(seed);
+        for name in ["a", "b", "c"] {
+            world.apply_pod(name, &["runs"], json!({}));
+        }
+        world.run(5 * SECOND);
+        world.set_network(Network::Cut);
+        world.kill();
+        world.disk.lose(why);
+        world.start();
+        world.run(HOUR);
+        assert_eq!(world.runtime.running().len(), 3, "offline nobody is touched");
+        // Also not by an agent that starts again and finds a store that is new but not empty.
+        world.kill();
+        world.start();
+        world.delete("b", Some(0));
+        world.run(HOUR);
+        assert_eq!(world.runtime.running().len(), 3);
+        world.set_network(Network::Up);
+        world.run(30 * SECOND);
+        assert!(world.is_ready("a") && world.is_ready("c") && world.node_ready() == Some("True"));
+        assert_eq!(world.runtime.running(), [("a".to_owned(), "c".to_owned()), ("c".to_owned(), "c".to_owned())], "what was deleted meanwhile is gone");
+        assert!(world.runtime.starts.values().all(|starts| *starts == 1), "nobody was restarted");
+        world.delete("a", None);
+        world.run(10 * SECOND);
+        assert!(world.pod("a").is_none());
+    }
+}
+
+#[test]
 fn a_runtime_that_was_away_has_its_pods_back() {
     let mut world = World::ready(7);
     world.apply_pod("p", &["runs"], json!({}));

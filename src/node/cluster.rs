@@ -145,7 +145,7 @@ impl Node {
             return self.ack(now, session, message, None);
         };
         match message.route.operation.as_str() {
-            operation::INSERT | operation::UPDATE => self.object_came(now, session, message, &resource),
+            operation::INSERT | operation::UPDATE => self.object_came(now, session, message, &resource, message.content.get()),
             operation::DELETE => self.object_went(now, session, message, &resource),
             // A late answer: the object is good all the same.
             operation::RESPONSE if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) => self.object_answered(now, session, message, &resource),
@@ -165,8 +165,8 @@ impl Node {
         }
     }
 
-    fn object_came(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
-        let incoming = match Incoming::read(resource, message.content.get()) {
+    pub(super) fn object_came(&mut self, now: Now, session: Session, message: &Message, resource: &Resource, content: &str) {
+        let incoming = match Incoming::read(resource, content) {
             Ok(incoming) => incoming,
             Err(why) => {
                 log::warn!(target: "metamanager", "object '{resource}' is refused: {why}");
@@ -317,7 +317,7 @@ impl Node {
 
     fn object_answered(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
         match result(message.content.get()) {
-            Ok(object) if object.is_object() => self.object_came(now, session, message, resource),
+            Ok(object) if object.is_object() => self.object_came(now, session, message, resource, message.content.get()),
             Ok(_) | Err(404) => {
                 self.meta.not_found(&resource.to_string(), now.mono);
                 self.pods.stir();
@@ -353,6 +353,7 @@ impl Node {
                     reports::reported(worker, sent, ended, answer);
                 }
             }
+            Purpose::Orphan(uid) => return self.orphan_answered(now, session, message, &uid, result(content)),
             Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
         }
         if let News::Registered(uid) = news {

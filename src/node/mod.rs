@@ -26,6 +26,7 @@ pub mod link;
 mod meta;
 mod nodestatus;
 pub mod now;
+mod orphans;
 pub mod pod;
 pub mod presence;
 mod purpose;
@@ -85,7 +86,10 @@ pub struct Node {
     events: Events,
     facts: Facts,
     facts_known: bool,
+    /// Why the store is not to be trusted, until the cloud has told.
     lost: Option<String>,
+    /// The store was never written, and the runtime not seen yet.
+    fresh: bool,
     answers: VecDeque<(AskId, Value)>,
     counters: BTreeMap<&'static str, u64>,
     stopping: bool,
@@ -96,7 +100,12 @@ impl Node {
     pub fn new(settings: Config, restored: Restored, seed: u64, now: Now) -> Self {
         let text = |name: &str| restored.rows.iter().any(|(key, _)| key.table == Table::Node && key.name == name);
         let registered = text("registered");
-        let lost = restored.lost;
+        let fresh = restored.rows.is_empty() && restored.lost.is_none();
+        let known_lost = restored.rows.iter().find_map(|(key, row)| match row {
+            Row::Text(why) if key.table == Table::Node && key.name == orphans::LOST => Some(why.clone()),
+            Row::Text(_) | Row::Object(_) | Row::Version(_) | Row::Token { .. } => None,
+        });
+        let newly_lost = restored.lost;
         let mut meta = Meta::load(restored.rows);
         let mut disk = Disk::new(restored.last);
         cluster::prune(&mut meta, &mut disk);
@@ -113,12 +122,16 @@ impl Node {
             events: Events::new(settings.edged.events, &settings.node.name),
             facts: Facts::default(),
             facts_known: false,
-            lost,
+            lost: known_lost,
+            fresh,
             answers: VecDeque::new(),
             counters: BTreeMap::new(),
             stopping: false,
             settings,
         };
+        if let Some(why) = newly_lost {
+            node.distrust(why);
+        }
         cluster::want_all(&node.meta, &mut node.pods, now);
         node.work(now);
         node
@@ -147,7 +160,11 @@ impl Node {
                 self.runtime.down(why);
                 self.pods.runtime_down();
             }
-            Input::Relisted(pods) => self.pods.relisted(now, pods),
+            Input::Relisted(pods) => {
+                let fresh = std::mem::take(&mut self.fresh);
+                self.meet_strangers(fresh, pods.len());
+                self.pods.relisted(now, pods);
+            }
             Input::Seen(seen) => self.pods.seen(now, seen),
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
@@ -234,6 +251,7 @@ impl Node {
         let health = self.health();
         self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
         if self.presence.is_registered() {
+            self.ask_about_orphans(now);
             cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
             reports::send(&mut self.pods, &mut self.link, now, &mut self.chance);
             while let Some(said) = self.events.poll() {

@@ -37,6 +37,8 @@ pub enum Purpose {
         /// It was the last word: everything of the pod had stopped.
         ended: bool,
     },
+    /// To learn of a pod that only the runtime knows.
+    Orphan(PodUid),
     /// To delete a pod's object.
     PodDelete(PodUid),
     /// To have an object, by its name on the wire.

@@ -15,6 +15,7 @@ pub struct Disk {
     pub waiting: VecDeque<Batch>,
     /// It takes nothing.
     pub full: bool,
+    lost: Option<String>,
     /// Batches written since the world began.
     pub writes: u64,
 }
@@ -51,8 +52,15 @@ impl Disk {
         }
     }
 
+    /// The store is gone: a new flash, or moved aside.
+    pub fn lose(&mut self, why: Option<&str>) {
+        self.rows.clear();
+        self.waiting.clear();
+        self.lost = why.map(str::to_owned);
+    }
+
     /// What a new agent finds.
-    pub fn restored(&self) -> Restored {
-        Restored { rows: self.rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect(), last: self.last, lost: None }
+    pub fn restored(&mut self) -> Restored {
+        Restored { rows: self.rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect(), last: self.last, lost: self.lost.take() }
     }
 }

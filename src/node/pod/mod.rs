@@ -184,7 +184,7 @@ impl Pods {
             let Some(worker) = self.workers.get_mut(&uid) else { continue };
             worker.dirty = false;
             worker.wake = None;
-            if worker.pod.is_none() && !world.whole {
+            if worker.pod.is_none() && !world.whole && !worker.disowned {
                 continue;
             }
             let orders = worker.probes_due(now, world);
@@ -236,6 +236,11 @@ impl Pods {
             worker.note(true, reason, message.clone(), None);
             worker.fate = Fate::Rejected { reason, message };
         }
+    }
+
+    /// Everything the runtime has was seen.
+    pub fn is_listed(&self) -> bool {
+        self.listed
     }
 
     /// The next thing for the runtime's shell.

@@ -54,6 +54,8 @@ pub struct Worker {
     pub reported: Option<Rc<Value>>,
     /// The final status is known to the cluster.
     pub told: bool,
+    /// The cloud says that it has no such pod.
+    pub disowned: bool,
     /// When the cloud was last told that the object may go.
     pub released: Option<Mono>,
     /// What happened, for Kubernetes Events.
@@ -180,6 +182,7 @@ impl Worker {
             status: Rc::default(),
             reported: None,
             told: false,
+            disowned: false,
             released: None,
             events: Vec::new(),
         }
