@@ -15,7 +15,7 @@ use smol::channel::{self, Receiver, Sender};
 
 use crate::config::Config;
 use crate::host::tasks::{Executor, Tasks};
-use crate::host::{chance, clock, notify, signal};
+use crate::host::{chance, clock, network, notify, signal};
 use crate::modules::{self, EdgeHub, Edged, Store};
 use crate::node::Node;
 use crate::node::ids::AskId;
@@ -27,6 +27,8 @@ const INBOX: usize = 64;
 /// Facts of the machine are read so often: pressure must be told within the
 /// minute.
 const FACTS: Duration = Duration::from_secs(30);
+/// Routes change in several steps, pods' own among them.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -166,10 +168,26 @@ impl Agent {
     }
 }
 
+/// Facts are read again after a while, and soon after the network changed:
+/// dialing may work now.
 async fn follow_facts(config: Config, inbox: Sender<Input>) {
+    let changes = network::Changes::listen().inspect_err(|why| log::warn!(target: "agent", "changes of the network are not heard: {why}")).ok();
+    let mut ips = facts::gather(&config).ips;
     loop {
-        Timer::after(FACTS).await;
-        let _ = inbox.send(Input::Facts(Box::new(facts::gather(&config)))).await;
+        let changed = async {
+            match &changes {
+                Some(changes) if changes.next().await.is_ok() => Timer::after(SETTLE).await,
+                Some(_) | None => future::pending().await,
+            }
+        };
+        future::or(changed, Timer::after(FACTS)).await;
+        let facts = facts::gather(&config);
+        if facts.ips != ips {
+            log::info!(target: "agent", "the node's addresses are now {:?}", facts.ips);
+            ips.clone_from(&facts.ips);
+            let _ = inbox.send(Input::NetworkChanged).await;
+        }
+        let _ = inbox.send(Input::Facts(Box::new(facts))).await;
     }
 }
 

@@ -5,6 +5,7 @@ pub mod chance;
 pub mod clock;
 pub mod follow;
 pub mod log;
+pub mod network;
 pub mod notify;
 pub mod signal;
 pub mod socket;
