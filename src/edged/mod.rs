@@ -24,11 +24,12 @@ pub mod volumes;
 mod watch;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::rc::Rc;
 
 use smol::channel::{Receiver, Sender, bounded};
-use smol::lock::{Mutex, Semaphore};
+use smol::lock::{Mutex, RwLock, Semaphore};
 
 use crate::config;
 use crate::host::tasks::{Executor, Tasks};
@@ -92,9 +93,12 @@ struct Shell {
     inbox: Sender<Input>,
     executor: Executor,
     known: RefCell<seen::Known>,
-    /// Held while the runtime is read and until that is told: what was seen
-    /// earlier never arrives later.
-    looking: Mutex<()>,
+    /// Held while the runtime is read and until that is told, so that what was
+    /// seen earlier never arrives later: shared by looks at single pods, alone
+    /// by a look at all.
+    looking: RwLock<()>,
+    /// The same between looks at one pod.
+    looks: RefCell<BTreeMap<PodUid, Rc<Mutex<()>>>>,
     /// Processes are grouped by systemd slices.
     systemd: Cell<bool>,
     steps: Semaphore,
@@ -137,7 +141,8 @@ impl Shell {
             inbox,
             executor: executor.clone(),
             known: RefCell::default(),
-            looking: Mutex::new(()),
+            looking: RwLock::new(()),
+            looks: RefCell::default(),
             steps: Semaphore::new(STEPS),
             pulls: Semaphore::new(PULLS),
             probes: Semaphore::new(PROBES),
@@ -161,7 +166,9 @@ impl Shell {
 
     /// Reads one pod and tells of it; `None` when it could not be read.
     async fn look(&self, uid: &PodUid, key: Option<PodKey>, say: impl FnOnce(Option<PodSeen>) -> Option<Input>) {
-        let _turn = self.looking.lock().await;
+        let _shared = self.looking.read().await;
+        let turns = self.looks.borrow_mut().entry(uid.clone()).or_default().clone();
+        let _turn = turns.lock().await;
         let pod = match seen::read(&self.client, &self.executor, Some(uid)).await {
             Ok(pods) => Some(self.remember(uid, key, pods)),
             Err(cause) => {
@@ -187,7 +194,8 @@ impl Shell {
 
     /// Reads everything and tells of it.
     async fn look_at_all(&self) -> Result<(), Error> {
-        let _turn = self.looking.lock().await;
+        let _alone = self.looking.write().await;
+        self.looks.borrow_mut().clear();
         let pods = seen::read(&self.client, &self.executor, None).await?;
         self.known.replace(seen::Known::new(&pods));
         self.logging.ask();

@@ -6,6 +6,7 @@
 //! event recorder has them (25 at once, then one in 5 min for an object).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -32,13 +33,22 @@ pub struct Events {
     known: BTreeMap<(String, String), Known>,
     buckets: BTreeMap<String, (u32, Mono)>,
     waiting: VecDeque<Said>,
-    recent: VecDeque<Value>,
+    recent: VecDeque<Recent>,
+}
+
+/// An event as it was last said: JSON, for a tree of it takes ten times as much.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    event: Rc<str>,
+    last: Mono,
 }
 
 #[derive(Debug)]
-struct Known {
-    event: Value,
-    last: Mono,
+struct Recent {
+    name: String,
+    uid: String,
+    event: Rc<str>,
 }
 
 /// An event to say to the cloud: new, or counted once more.
@@ -50,8 +60,8 @@ pub struct Said {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The Event object.
-    pub event: Value,
+    /// The Event object as JSON.
+    pub event: Rc<str>,
 }
 
 impl Events {
@@ -65,27 +75,26 @@ impl Events {
         let [kind, namespace, name, uid] = about;
         let key = (format!("{kind}/{uid}/{}", note.container.as_deref().unwrap_or_default()), format!("{}/{}", note.reason, note.message));
         let time = rfc3339::seconds(now.wall.0);
-        let repeat = self.known.get(&key).is_some_and(|known| now.mono.since(known.last) < FRESH);
-        if !repeat {
-            let event = self.event([kind, namespace, name, uid], note, &time, chance);
-            self.known.insert(key.clone(), Known { event, last: now.mono });
-        }
-        let known = self.known.get_mut(&key).expect("it was inserted above");
-        if repeat {
-            known.last = now.mono;
-            known.event["count"] = (known.event["count"].as_i64().unwrap_or(1) + 1).into();
-            known.event["lastTimestamp"] = time.into();
-        }
-        let event = known.event.clone();
-        self.remember(&event, repeat);
+        let before = self.known.get(&key).filter(|known| now.mono.since(known.last) < FRESH);
+        let repeat = before.is_some();
+        let (own, event) = match before {
+            Some(known) => (known.name.clone(), again(&known.event, &time)),
+            None => {
+                let own = format!("{name}.{:016x}", chance.draw());
+                let event = self.event([kind, namespace, name, uid], note, &time, &own);
+                (own, event)
+            }
+        };
+        let event: Rc<str> = event.to_string().into();
+        self.known.insert(key, Known { name: own.clone(), event: event.clone(), last: now.mono });
+        self.remember(Recent { name: own.clone(), uid: uid.to_owned(), event: event.clone() });
         if self.enabled && self.allows(now, uid) {
-            let name = event["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            self.say(Said { new: !repeat, namespace: event["metadata"]["namespace"].as_str().unwrap_or("default").to_owned(), name, event });
+            self.say(Said { new: !repeat, namespace: if namespace.is_empty() { "default" } else { namespace }.to_owned(), name: own, event });
         }
-        self.forget();
+        self.forget(now);
     }
 
-    fn event(&self, about: [&str; 4], note: &Note, time: &str, chance: &mut Chance) -> Value {
+    fn event(&self, about: [&str; 4], note: &Note, time: &str, own: &str) -> Value {
         let [kind, namespace, name, uid] = about;
         let mut object = json!({ "kind": kind, "apiVersion": "v1", "name": name, "uid": uid });
         if !namespace.is_empty() {
@@ -96,7 +105,7 @@ impl Events {
         }
         json!({
             "kind": "Event", "apiVersion": "v1",
-            "metadata": { "name": format!("{name}.{:016x}", chance.draw()), "namespace": if namespace.is_empty() { "default" } else { namespace } },
+            "metadata": { "name": own, "namespace": if namespace.is_empty() { "default" } else { namespace } },
             "involvedObject": object, "reason": note.reason, "message": note.message, "type": if note.warning { "Warning" } else { "Normal" },
             "source": { "component": "kubelet", "host": self.node }, "reportingComponent": "kubelet", "reportingInstance": self.node,
             "firstTimestamp": time, "lastTimestamp": time, "count": 1, "eventTime": null,
@@ -127,17 +136,16 @@ impl Events {
         allowed
     }
 
-    fn remember(&mut self, event: &Value, repeat: bool) {
-        if repeat {
-            self.recent.retain(|other| other["metadata"]["name"] != event["metadata"]["name"]);
-        }
-        self.recent.push_back(event.clone());
+    fn remember(&mut self, event: Recent) {
+        self.recent.retain(|other| other.name != event.name);
+        self.recent.push_back(event);
         if self.recent.len() > WAITING {
             self.recent.pop_front();
         }
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, now: Now) {
+        self.known.retain(|_, known| now.mono.since(known.last) < FRESH);
         if self.known.len() > REMEMBERED {
             let oldest = self.known.iter().min_by_key(|(_, known)| known.last).map(|(key, _)| key.clone());
             oldest.and_then(|key| self.known.remove(&key));
@@ -154,9 +162,17 @@ impl Events {
     }
 
     /// What happened to an object lately, for people.
-    pub fn of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.recent.iter().filter(move |event| event["involvedObject"]["uid"] == uid)
+    pub fn of(&self, uid: &str) -> impl Iterator<Item = Value> {
+        self.recent.iter().filter(move |event| event.uid == uid).filter_map(|event| serde_json::from_str(&event.event).ok())
     }
+}
+
+/// The same once more.
+fn again(event: &str, time: &str) -> Value {
+    let mut event: Value = serde_json::from_str(event).unwrap_or_default();
+    event["count"] = (event["count"].as_i64().unwrap_or(1) + 1).into();
+    event["lastTimestamp"] = time.into();
+    event
 }
 
 #[cfg(test)]

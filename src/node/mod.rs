@@ -57,7 +57,7 @@ use runtime_health::RuntimeHealth;
 use store::{Batch, Key, Row, Table};
 
 use crate::config::Config;
-use crate::wire::message::{EDGED, META, operation, raw};
+use crate::wire::message::{EDGED, META, json, operation};
 use crate::wire::resource::{Resource, kind};
 
 /// What the disk held at the start.
@@ -257,7 +257,7 @@ impl Node {
             while let Some(said) = self.events.poll() {
                 let resource = Resource::new(&said.namespace, kind::EVENT, &said.name).to_string();
                 let verb = if said.new { operation::INSERT } else { operation::UPDATE };
-                self.link.tell(link::message(now, &mut self.chance, EDGED, META, verb, resource, raw(&said.event)));
+                self.link.tell(link::message(now, &mut self.chance, EDGED, META, verb, resource, json(&said.event)));
             }
         }
     }

@@ -152,6 +152,11 @@ pub fn string(text: &str) -> Box<RawValue> {
     raw(&text)
 }
 
+/// JSON that is written already, as content.
+pub fn json(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| null())
+}
+
 /// Any value as content.
 pub fn raw(value: &impl Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("a value with string keys always serialises")
