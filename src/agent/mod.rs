@@ -83,6 +83,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         store,
         node,
         answers,
+        last_words: None,
     };
     notify::say(notify::READY);
     executor.block_on(agent.live(&inputs));
@@ -97,36 +98,42 @@ struct Agent {
     edgehub: EdgeHub,
     edged: Edged,
     answers: control::Answers,
+    /// Until when the node may still say something, once it shall end.
+    last_words: Option<Mono>,
 }
 
 impl Agent {
     async fn live(&mut self, inputs: &Receiver<Input>) {
-        let mut last_words: Option<Mono> = None;
         loop {
             self.hand_out();
-            if self.node.is_drained() || last_words.is_some_and(|until| until <= now().mono) {
+            if self.node.is_drained() || self.last_words.is_some_and(|until| until <= now().mono) {
                 return;
             }
-            let wake = [self.node.deadline().map(|(at, _)| at), last_words].into_iter().flatten().min();
+            let wake = [self.node.deadline().map(|(at, _)| at), self.last_words].into_iter().flatten().min();
             match self.next(inputs, wake).await {
                 Some(input) => {
-                    if matches!(input, Input::Facts(_)) {
-                        notify::say(notify::ALIVE);
-                    }
-                    if matches!(input, Input::Stop) {
-                        notify::say(notify::STOPPING);
-                        last_words = Some(now().mono + FAREWELL);
-                    }
-                    self.node.handle(now(), input);
+                    self.take(input);
                     // What has piled up is taken before anything is planned in
                     // shells' terms again.
                     while let Ok(input) = inputs.try_recv() {
-                        self.node.handle(now(), input);
+                        self.take(input);
                     }
                 }
                 None => self.node.on_deadline(now()),
             }
         }
+    }
+
+    /// Gives an input to the node; the service manager hears of some.
+    fn take(&mut self, input: Input) {
+        if matches!(input, Input::Facts(_)) {
+            notify::say(notify::ALIVE);
+        }
+        if matches!(input, Input::Stop) {
+            notify::say(notify::STOPPING);
+            self.last_words = Some(now().mono + FAREWELL);
+        }
+        self.node.handle(now(), input);
     }
 
     /// The next input, or `None` when it is time.
@@ -168,11 +175,9 @@ impl Agent {
     }
 }
 
-/// Facts are read again after a while, and soon after the network changed:
-/// dialing may work now.
+/// Facts are read again after a while, and soon after the network changed.
 async fn follow_facts(config: Config, inbox: Sender<Input>) {
     let changes = network::Changes::listen().inspect_err(|why| log::warn!(target: "agent", "changes of the network are not heard: {why}")).ok();
-    let mut ips = facts::gather(&config).ips;
     loop {
         let changed = async {
             match &changes {
@@ -181,13 +186,7 @@ async fn follow_facts(config: Config, inbox: Sender<Input>) {
             }
         };
         future::or(changed, Timer::after(FACTS)).await;
-        let facts = facts::gather(&config);
-        if facts.ips != ips {
-            log::info!(target: "agent", "the node's addresses are now {:?}", facts.ips);
-            ips.clone_from(&facts.ips);
-            let _ = inbox.send(Input::NetworkChanged).await;
-        }
-        let _ = inbox.send(Input::Facts(Box::new(facts))).await;
+        let _ = inbox.send(Input::Facts(Box::new(facts::gather(&config)))).await;
     }
 }
 

@@ -5,6 +5,7 @@
 //! mark, unused images go, the longest unused first, until the low mark.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::now::Mono;
@@ -19,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub struct Images {
     /// Largest first.
-    all: Vec<ImageSeen>,
+    all: Rc<[ImageSeen]>,
     /// Last use, or first sight, by id.
     used: BTreeMap<String, Mono>,
     /// When some were last taken away.
@@ -63,12 +64,12 @@ impl Images {
         for image in &images {
             self.used.entry(image.id.clone()).or_insert(now);
         }
-        self.all = images;
+        self.all = images.into();
     }
 
-    /// The largest, for the node's status.
-    pub fn largest(&self, count: usize) -> &[ImageSeen] {
-        &self.all[..count.min(self.all.len())]
+    /// All of them, largest first, for the node's status.
+    pub fn all(&self) -> Rc<[ImageSeen]> {
+        self.all.clone()
     }
 
     /// Ids of images that shall go now; `in_use` are short names and ids of
@@ -120,6 +121,6 @@ mod tests {
         assert!(images.collect(at(401), room(150), &in_use(&["used"])).is_empty(), "the disk has not shown it yet");
         images.listed(at(500), vec![image("used", 500), image("pause", 1), image("late", 60), image("young", 70)]);
         assert_eq!(images.collect(at(600), room(10), &in_use(&["used"])), ["late"], "neither the young nor the pinned");
-        assert_eq!(images.largest(1)[0].id, "used");
+        assert_eq!(images.all()[0].id, "used");
     }
 }

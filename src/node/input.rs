@@ -28,9 +28,6 @@ pub enum Input {
     Garbled(Session, String),
     /// A message is on its way; the socket took it.
     Sent(Session, MsgId),
-    /// An address or route changed: dialing may work now.
-    NetworkChanged,
-
     /// The runtime is reached, or says something new about itself.
     RuntimeUp(RuntimeInfo),
     /// The runtime cannot be reached.

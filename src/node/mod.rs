@@ -150,7 +150,6 @@ impl Node {
                 self.count("garbled_messages");
             }
             Input::Sent(..) => {}
-            Input::NetworkChanged => self.link.network_changed(now),
             Input::RuntimeUp(info) => {
                 if self.runtime.up(info) {
                     self.pods.order(runtime::Order::Relist);
@@ -170,7 +169,7 @@ impl Node {
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
             Input::Facts(facts) => {
-                self.learn(*facts);
+                self.learn(now, *facts);
                 self.collect_images(now);
             }
             Input::Asked(id, ask) => self.asked(now, id, &ask),
@@ -278,7 +277,8 @@ impl Node {
             runtime_version: self.runtime.version(),
             not_ready: self.not_ready(),
             store: self.disk.trouble.clone(),
-            images: self.images.largest(self.settings.edged.max_images).to_vec(),
+            images: self.images.all(),
+            max_images: self.settings.edged.max_images,
             max_pods: self.settings.edged.max_pods,
             reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
         }
@@ -291,13 +291,16 @@ impl Node {
         why
     }
 
-    fn learn(&mut self, facts: Facts) {
-        if self.facts != facts {
-            if self.facts.ips != facts.ips || !self.facts_known {
-                self.pods.stir();
-            }
-            self.facts = facts;
+    fn learn(&mut self, now: Now, facts: Facts) {
+        if !self.facts_known {
+            self.pods.stir();
+        } else if self.facts.ips != facts.ips {
+            log::info!(target: "edgehub", "the node's addresses are now {:?}", facts.ips);
+            self.pods.stir();
+            // Dialing may work now.
+            self.link.network_changed(now);
         }
+        self.facts = facts;
         self.facts_known = true;
     }
 

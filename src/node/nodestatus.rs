@@ -4,6 +4,7 @@
 //! Source: edge-node.md 1.19.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
@@ -75,8 +76,10 @@ pub struct Health {
     pub not_ready: Vec<String>,
     /// Why nothing can be stored.
     pub store: Option<String>,
-    /// Images in the runtime, largest first, as many as the config says.
-    pub images: Vec<ImageSeen>,
+    /// Images in the runtime, largest first.
+    pub images: Rc<[ImageSeen]>,
+    /// At most so many of them are listed.
+    pub max_images: usize,
     /// At most so many pods.
     pub max_pods: u32,
     /// Kept from pods: milli-CPU and bytes.
@@ -133,7 +136,7 @@ pub fn status(config: &NodeConfig, facts: &Facts, health: &Health, before: &Valu
             "containerRuntimeVersion": health.runtime_version, "kubeletVersion": KUBELET_VERSION, "kubeProxyVersion": KUBELET_VERSION,
             "operatingSystem": "linux", "architecture": facts.arch,
         },
-        "images": health.images.iter().map(|image| json!({ "names": image.names, "sizeBytes": image.size })).collect::<Vec<_>>(),
+        "images": health.images.iter().take(health.max_images).map(|image| json!({ "names": image.names, "sizeBytes": image.size })).collect::<Vec<_>>(),
     })
 }
 
