@@ -37,8 +37,5 @@ features:
 deny:
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: dependencies are not checked (cargo install cargo-deny)"; fi
 
-release:
-	sh cross/build.sh $(TARGET)
-
-cross:
+release cross:
 	sh cross/build.sh $(TARGET)

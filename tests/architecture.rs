@@ -53,7 +53,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("edgehub", &["config", "host", "node", "wire"]),
     ("metamanager", &["config", "host", "node"]),
-    ("edged", &["config", "edgehub", "host", "node", "wire"]),
+    ("edged", &["config", "host", "node", "wire"]),
     ("cloud", &["edgehub", "host", "wire"]),
     ("lib", &[]),
 ];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use selvedge::cloud::objects::{condition, name};
 use serde_json::json;
 
 use crate::sim::World;
@@ -9,6 +10,15 @@ use crate::sim::world::Network;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A ready node with pods `a`, `b` and `c` on their way.
+fn three_pods(seed: u64) -> World {
+    let mut world = World::ready(seed);
+    for name in ["a", "b", "c"] {
+        world.apply_pod(name, &["runs"], json!({}));
+    }
+    world
+}
 
 #[test]
 fn a_pod_runs_and_is_deleted_with_grace() {
@@ -23,10 +33,7 @@ fn a_pod_runs_and_is_deleted_with_grace() {
 
 #[test]
 fn a_week_offline_changes_nothing_for_the_pods() {
-    let mut world = World::ready(2);
-    for name in ["a", "b", "c"] {
-        world.apply_pod(name, &["runs"], json!({}));
-    }
+    let mut world = three_pods(2);
     world.run(5 * SECOND);
     world.set_network(Network::Cut);
     world.run(HOUR);
@@ -85,13 +92,13 @@ fn a_full_disk_keeps_pods_running_and_ends_those_that_shall_end() {
     world.apply_pod("new", &["runs"], json!({}));
     world.run(60 * SECOND);
     assert_eq!(world.runtime.running(), [("old".to_owned(), "c".to_owned())], "ends need no disk, starts do");
-    let node = world.cloud.objects().get(&selvedge::cloud::objects::name("node", "", "edge")).expect("it is there");
-    assert_eq!(crate::sim::world::condition(node, "StoreProblem"), Some("True"));
+    let node = world.cloud.objects().get(&name("node", "", "edge")).expect("it is there");
+    assert_eq!(condition(node, "StoreProblem"), Some("True"));
     world.set_disk_full(false);
     world.run(60 * SECOND);
     assert!(world.is_ready("new") && world.pod("gone").is_none());
-    let node = world.cloud.objects().get(&selvedge::cloud::objects::name("node", "", "edge")).expect("it is there");
-    assert_eq!(crate::sim::world::condition(node, "StoreProblem"), None, "the condition goes with the trouble");
+    let node = world.cloud.objects().get(&name("node", "", "edge")).expect("it is there");
+    assert_eq!(condition(node, "StoreProblem"), None, "the condition goes with the trouble");
 }
 
 #[test]
@@ -113,10 +120,7 @@ fn a_removal_that_never_reached_the_disk_comes_again() {
 #[test]
 fn a_lost_store_is_told_again_and_no_pod_is_killed_for_it() {
     for (seed, why) in [(20, None), (21, Some("corrupt"))] {
-        let mut world = World::ready(seed);
-        for name in ["a", "b", "c"] {
-            world.apply_pod(name, &["runs"], json!({}));
-        }
+        let mut world = three_pods(seed);
         world.run(5 * SECOND);
         world.set_network(Network::Cut);
         world.kill();
@@ -174,10 +178,7 @@ fn a_clock_that_steps_harms_nobody() {
 
 #[test]
 fn an_idle_node_says_and_writes_little() {
-    let mut world = World::ready(9);
-    for name in ["a", "b", "c"] {
-        world.apply_pod(name, &["runs"], json!({}));
-    }
+    let mut world = three_pods(9);
     world.run(600 * SECOND);
     let (writes, said) = (world.disk.writes, world.traffic.values().sum::<u64>());
     world.run(HOUR);

@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use selvedge::cloud::objects::condition;
 use serde_json::json;
 
 use crate::sim::World;
-use crate::sim::world::{Network, condition};
+use crate::sim::world::Network;
 
 const SECOND: Duration = Duration::from_secs(1);
 

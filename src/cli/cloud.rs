@@ -1,10 +1,11 @@
 //! `selvedge cloud`: the stand-in for one bench.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 use serde_json::{Value, json};
 
+use super::ask::Asked;
 use super::output::{self, age, line, table, text};
 use super::{Exit, Failure};
 use crate::cloud::{self, Options, manifests};
@@ -99,68 +100,42 @@ struct Delete {
 #[argh(subcommand, name = "watch")]
 struct Watch {}
 
+const CLOUD: Asked = Asked { name: "stand-in", start: "selvedge cloud run" };
+
 impl Cloud {
     /// Does it.
     pub fn run(self) -> Result<Exit, Failure> {
         let socket = self.state.join("control.sock");
-        let ask = |question: Value| {
-            ask(&socket, &question, |answer| {
-                refused(answer)?;
-                Ok(())
-            })
-        };
+        let tell = |question: Value| CLOUD.ask(&socket, &question, |_| Ok(()));
         match self.command {
-            Command::Run(run) => serve(self.state, run),
-            Command::Token(Token {}) => super::cloud::ask(&socket, &json!("token"), |answer| {
+            Command::Run(run) => serve(self.state, run)?,
+            Command::Token(Token {}) => CLOUD.ask(&socket, &json!("token"), |answer| {
                 line(answer["token"].as_str().unwrap_or_default());
                 Ok(())
-            }),
-            Command::Get(get) => get.run(&socket),
+            })?,
+            Command::Get(get) => get.run(&socket)?,
             Command::Apply(apply) => {
                 for manifest in manifests::read(&apply.file).map_err(|why| Failure::new(format!("{}: {why}", apply.file.display())))? {
-                    ask(json!({ "apply": manifest }))?;
+                    tell(json!({ "apply": manifest }))?;
                 }
-                Ok(Exit::Ok)
             }
-            Command::Delete(delete) => ask(
-                json!({ "delete": { "kind": singular(&delete.kind), "namespace": if delete.kind.starts_with("node") { "" } else { &delete.namespace }, "name": delete.name, "grace": delete.grace } }),
-            ),
+            Command::Delete(delete) => {
+                let namespace = if delete.kind.starts_with("node") { "" } else { &delete.namespace };
+                tell(json!({ "delete": { "kind": singular(&delete.kind), "namespace": namespace, "name": delete.name, "grace": delete.grace } }))?;
+            }
             Command::Watch(Watch {}) => {
-                super::cloud::ask(&socket, &json!("watch"), |answer| if line(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })
+                CLOUD.ask(&socket, &json!("watch"), |answer| if line(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })?;
             }
         }
+        Ok(Exit::Ok)
     }
 }
 
-fn serve(state: PathBuf, run: Run) -> Result<Exit, Failure> {
+fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
     host::log::start("info");
     let options = Options { listen: run.listen, websocket: run.port, https: run.https_port, state, manifests: run.manifests };
     let address = format!("{}:{}", options.listen, options.websocket);
-    cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)?;
-    Ok(Exit::Ok)
-}
-
-fn ask(socket: &std::path::Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(), Failure>) -> Result<Exit, Failure> {
-    let mut failure = None;
-    let asked = smol::block_on(host::socket::ask(socket, &question.to_string(), |answer| {
-        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
-        each(&answer).map_err(|why| {
-            failure = Some(why);
-            std::io::ErrorKind::Other.into()
-        })
-    }));
-    match (failure, asked) {
-        (Some(failure), _) => Err(failure),
-        (None, Err(why)) => Err(Failure(Exit::Unreachable, format!("{}: {why}; is 'selvedge cloud run' running?", socket.display()))),
-        (None, Ok(())) => Ok(Exit::Ok),
-    }
-}
-
-fn refused(answer: &Value) -> Result<(), Failure> {
-    match answer["error"].as_str() {
-        Some(why) => Err(Failure::new(why)),
-        None => Ok(()),
-    }
+    cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)
 }
 
 fn singular(kind: &str) -> String {
@@ -168,10 +143,9 @@ fn singular(kind: &str) -> String {
 }
 
 impl Get {
-    fn run(self, socket: &std::path::Path) -> Result<Exit, Failure> {
+    fn run(self, socket: &Path) -> Result<(), Failure> {
         let what = singular(&self.what);
-        ask(socket, &json!({ "get": what }), |answer| {
-            refused(answer)?;
+        CLOUD.ask(socket, &json!({ "get": what }), |answer| {
             if self.output.as_deref() == Some("json") {
                 output::json(answer);
                 return Ok(());

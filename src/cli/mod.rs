@@ -1,5 +1,6 @@
 //! The command line: what was typed, what is printed, with which exit code.
 
+mod ask;
 mod check;
 #[cfg(feature = "cloud")]
 mod cloud;

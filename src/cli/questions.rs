@@ -1,15 +1,15 @@
 //! Questions to the running agent: status, get, describe, logs. They work
 //! without a cloud.
 
-use std::io;
 use std::path::Path;
 
 use argh::FromArgs;
 use serde_json::{Value, json};
 
+use super::ask::Asked;
 use super::output::{age, line, table, text};
 use super::{Exit, Failure, output};
-use crate::host::{clock, socket};
+use crate::host::clock;
 
 /// tell how the agent is
 #[derive(FromArgs)]
@@ -86,41 +86,11 @@ fn wants_json(output: &Option<String>) -> Result<bool, Failure> {
     }
 }
 
-/// Asks the agent and hands every line of the answer over.
-fn ask(socket: &Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut failure = None;
-    let asked = smol::block_on(socket::ask(socket, &question.to_string(), |answer| {
-        let answer: Value = serde_json::from_str(answer)?;
-        let result = match answer["error"].as_str() {
-            Some(why) => Err(Failure::new(why)),
-            None => each(&answer),
-        };
-        result.map_err(|why| {
-            failure = Some(why);
-            io::ErrorKind::Other.into()
-        })
-    }));
-    match (failure, asked) {
-        (Some(failure), _) => Err(failure),
-        (None, Ok(())) => Ok(()),
-        (None, Err(why)) => Err(Failure(Exit::Unreachable, unreachable(socket, &why))),
-    }
-}
-
-fn unreachable(socket: &Path, why: &io::Error) -> String {
-    let hint = if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
-        "the agent is not running: systemctl start selvedge, or selvedge run"
-    } else if why.kind() == io::ErrorKind::PermissionDenied {
-        "only root and members of group 'selvedge' may ask: use sudo, or usermod -aG selvedge USER"
-    } else {
-        "the agent went away"
-    };
-    format!("{}: {why}: {hint}", socket.display())
-}
+const AGENT: Asked = Asked { name: "agent", start: "systemctl start selvedge, or selvedge run" };
 
 fn one(socket: &Path, question: &Value) -> Result<Value, Failure> {
     let mut answer = Value::Null;
-    ask(socket, question, |value| {
+    AGENT.ask(socket, question, |value| {
         answer = value.clone();
         Ok(())
     })?;
@@ -265,7 +235,7 @@ impl Logs {
             "logs": full_name(&self.pod, &self.namespace), "container": self.container.unwrap_or_default(), "previous": self.previous, "follow": self.follow, "tail": self.tail,
         });
         let mut heard = true;
-        let result = ask(socket, &question, |answer| {
+        let result = AGENT.ask(socket, &question, |answer| {
             heard = line(answer["line"].as_str().unwrap_or_default());
             if heard { Ok(()) } else { Err(Failure::new("nobody reads")) }
         });

@@ -15,6 +15,8 @@ use crate::wire::resource::kind;
 
 /// Annotation of objects that come from a folder: the file.
 pub const FROM: &str = "selvedge.io/manifest";
+/// Kinds that people may apply.
+const SERVED: [&str; 4] = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET];
 /// Changes kept for those who watch.
 const NEWS: usize = 4096;
 
@@ -120,8 +122,8 @@ impl Cluster {
         let meta = &manifest["metadata"];
         let of = manifest["kind"].as_str().unwrap_or_default().to_lowercase();
         let namespace = meta["namespace"].as_str().unwrap_or("default").to_owned();
-        let own = name(&of, if matches!(of.as_str(), kind::NODE) { "" } else { &namespace }, meta["name"].as_str().unwrap_or_default());
-        if !matches!(of.as_str(), kind::POD | DEPLOYMENT | kind::CONFIG_MAP | kind::SECRET) {
+        let own = name(&of, &namespace, meta["name"].as_str().unwrap_or_default());
+        if !SERVED.contains(&of.as_str()) {
             return Err(Refusal::invalid(&own, "is of a kind that is not served: Pod, Deployment, ConfigMap and Secret are"));
         }
         if own.2.is_empty() {
@@ -196,14 +198,9 @@ impl Cluster {
         self.settle(now);
     }
 
-    /// Changes lead to others, and to messages, until nothing changes.
+    /// Changes lead to messages and to others, until nothing changes.
     fn settle(&mut self, now: Now) {
         loop {
-            let (objects, counter) = (&mut self.objects, &mut self.counter);
-            workloads::step(objects, now.wall, &mut || {
-                *counter += 1;
-                suffix(*counter)
-            });
             let changes: Vec<Change> = std::iter::from_fn(|| self.objects.poll()).collect();
             if changes.is_empty() {
                 return;
@@ -215,6 +212,11 @@ impl Cluster {
                 }
                 self.news.push_back(change);
             }
+            let (objects, counter) = (&mut self.objects, &mut self.counter);
+            workloads::step(objects, now.wall, &mut || {
+                *counter += 1;
+                suffix(*counter)
+            });
         }
     }
 
@@ -248,8 +250,7 @@ impl Cluster {
     /// Objects that a folder no longer has go; `alive` are those it has.
     pub fn prune(&mut self, now: Now, alive: &[Name]) {
         let from_folder = |object: &Value| object["metadata"]["annotations"][FROM].is_string();
-        let kinds = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET];
-        let gone: Vec<Name> = kinds
+        let gone: Vec<Name> = SERVED
             .iter()
             .flat_map(|of| self.objects.of(of))
             .filter(|(name, object)| from_folder(object) && !alive.contains(name))

@@ -6,6 +6,8 @@
 
 use serde_json::{Value, json};
 
+use crate::wire::kube;
+
 /// Where the token of the service account is seen in containers.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// ConfigMap with the CA of the API server, in every namespace.
@@ -35,17 +37,7 @@ pub fn pod(spec: &mut Value, suffix: &str) {
     }
     spec["volumes"].as_array_mut().into_iter().flatten().for_each(volume);
     tolerate(spec);
-    drop_nulls(spec);
-}
-
-/// A member that is null means the same as none.
-fn drop_nulls(value: &mut Value) {
-    if let Some(map) = value.as_object_mut() {
-        map.retain(|_, member| !member.is_null());
-        map.values_mut().for_each(drop_nulls);
-    } else if let Some(list) = value.as_array_mut() {
-        list.iter_mut().for_each(drop_nulls);
-    }
+    kube::drop_nulls(spec);
 }
 
 fn default(object: &mut Value, key: &str, value: Value) {

@@ -126,9 +126,14 @@ impl Hub {
 
     /// A connection ended.
     pub fn disconnected(&mut self, session: Session) {
-        for peer in self.nodes.values_mut().filter(|peer| peer.live.as_ref().is_some_and(|live| live.session == session)) {
+        if let Some(peer) = self.peer(session) {
             peer.live = None;
         }
+    }
+
+    /// The node of a session.
+    fn peer(&mut self, session: Session) -> Option<&mut Peer> {
+        self.nodes.values_mut().find(|peer| peer.live.as_ref().is_some_and(|live| live.session == session))
     }
 
     /// A node is deleted: its connection is closed, what it had is forgotten.
@@ -140,7 +145,7 @@ impl Hub {
 
     /// The pulse of a session.
     pub fn keepalive(&mut self, mono: i64, session: Session) {
-        if let Some(live) = self.nodes.values_mut().filter_map(|peer| peer.live.as_mut()).find(|live| live.session == session) {
+        if let Some(live) = self.peer(session).and_then(|peer| peer.live.as_mut()) {
             live.pulse = mono;
         }
     }

@@ -116,8 +116,10 @@ pub struct Stand {
     cluster: RefCell<Cluster>,
     sockets: RefCell<BTreeMap<Session, websocket::Outbox>>,
     watchers: RefCell<Vec<Sender<String>>>,
-    /// Something changed: deadlines may be others, the state is to be saved.
+    /// Something happened: deadlines may be others.
     stirred: (Sender<()>, Receiver<()>),
+    /// Something happened: the state is to be written.
+    unsaved: (Sender<()>, Receiver<()>),
 }
 
 /// The present instant.
@@ -140,6 +142,7 @@ impl Stand {
             sockets: RefCell::default(),
             watchers: RefCell::default(),
             stirred: channel::bounded(1),
+            unsaved: channel::bounded(1),
         };
         let pem = stand.authority.pem();
         stand.act(|cluster| cluster.set_root_ca(now(), &pem));
@@ -160,7 +163,9 @@ impl Stand {
                 watchers.retain(|watcher| watcher.try_send(line.clone()).is_ok());
             }
         }
+        // Full means: it is known already.
         let _ = self.stirred.0.try_send(());
+        let _ = self.unsaved.0.try_send(());
         result
     }
 
@@ -224,7 +229,7 @@ pub fn run(options: &Options, ready: impl FnOnce(&str)) -> Result<(), CloudError
         tasks.spawn(keep_state(stand.clone(), options.state.join("objects.json")));
         ready(&stand.authority.join_token(now().wall));
         signal::termination().await;
-        save(&stand, &options.state.join("objects.json"))
+        save(&stand, &options.state.join("objects.json"), &mut String::new())
     })
 }
 
@@ -292,20 +297,22 @@ async fn keep_time(stand: Rc<Stand>) {
     }
 }
 
-/// The state is written a second after a change, at most.
+/// The state is written a second after something happened, if it is another.
 async fn keep_state(stand: Rc<Stand>, path: PathBuf) {
-    loop {
+    let mut written = String::new();
+    while stand.unsaved.1.recv().await.is_ok() {
         Timer::after(Duration::from_secs(1)).await;
-        if let Err(why) = save(&stand, &path) {
+        if let Err(why) = save(&stand, &path, &mut written) {
             log::error!(target: "cloud", "{why}");
         }
     }
 }
 
-fn save(stand: &Stand, path: &std::path::Path) -> Result<(), CloudError> {
+fn save(stand: &Stand, path: &std::path::Path, written: &mut String) -> Result<(), CloudError> {
     let text = serde_json::to_string(&*stand.cluster.borrow()).map_err(|why| CloudError::File { path: path.to_owned(), why: why.to_string() })?;
-    if std::fs::read_to_string(path).is_ok_and(|before| before == text) {
-        return Ok(());
+    if *written != text {
+        identity::write(path, &text, 0o600)?;
+        *written = text;
     }
-    Ok(identity::write(path, &text, 0o600)?)
+    Ok(())
 }

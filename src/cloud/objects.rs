@@ -91,6 +91,11 @@ pub fn version(object: &Value) -> u64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
+/// Status of a condition of an object.
+pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()
+}
+
 impl Objects {
     /// Continues after an end that may not have been written down: versions
     /// never come twice.

@@ -93,7 +93,7 @@ fn is_over(pod: &Value) -> bool {
 }
 
 fn is_ready(pod: &Value) -> bool {
-    pod["status"]["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    objects::condition(pod, "Ready") == Some("True")
 }
 
 /// Pods whose Deployment is gone go too.

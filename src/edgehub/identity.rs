@@ -61,16 +61,14 @@ pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), EnrolError> {
     fs::rename(&temporary, path).map_err(failed)
 }
 
-/// Whether a certificate (DER) is for this common name.
+/// Whether a certificate (DER) is for this common name: the name stands in it
+/// behind its own length.
 pub fn names(certificate: &[u8], name: &str) -> bool {
-    contains(certificate, name.as_bytes())
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes
-        .windows(part.len())
+    let name = name.as_bytes();
+    certificate
+        .windows(name.len())
         .enumerate()
-        .any(|(at, window)| window == part && bytes.get(at.wrapping_sub(1)).is_some_and(|length| usize::from(*length) == part.len()))
+        .any(|(at, window)| window == name && certificate.get(at.wrapping_sub(1)).is_some_and(|length| usize::from(*length) == name.len()))
 }
 
 /// The two dates of a certificate: the only place in it where two ASN.1 times

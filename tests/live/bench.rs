@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use selvedge::cloud::objects::condition;
 use selvedge::config::file;
 use selvedge::edged::client::Client;
 use selvedge::host::tasks::Executor;
@@ -27,7 +28,7 @@ use selvedge::node::{Node, Restored};
 use selvedge::wire::cri;
 use serde_json::{Value, json};
 
-use stand::{OBEDIENT, Stand, condition, containerd, now, pause, pod};
+use stand::{OBEDIENT, Stand, containerd, now, pause, pod};
 
 /// Pods one after the other.
 const ROUNDS: usize = 15;

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Ends the live tests' containerd and starts it again after a while.
-exec "$(dirname "$0")/../../config/demo/containerd.sh" restart "$SELVEDGE_LIVE/containerd" selvedge1 10.90
+# Ends the containerd of with-containerd.sh and starts it again after a while.
+exec "$(dirname "$0")/../../config/demo/containerd.sh" restart "$SELVEDGE_LIVE/containerd" "$SELVEDGE_BRIDGE" "$SELVEDGE_SUBNET"

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use selvedge::cloud::objects::condition;
 use selvedge::host::socket;
 use serde_json::{Value, json};
 
@@ -183,10 +184,6 @@ pub fn pod(name: &str, command: &str) -> Value {
 
 /// Ends at once when told.
 pub const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done";
-
-pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()
-}
 
 /// Real time, because the runtime is real.
 #[allow(clippy::disallowed_methods)]

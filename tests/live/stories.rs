@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use selvedge::cloud::objects::condition;
 use selvedge::node::chance::Chance;
 
-use super::stand::{OBEDIENT, Stand, condition, pause, pod};
+use super::stand::{OBEDIENT, Stand, pause, pod};
 
 #[test]
 #[ignore = "needs a containerd: make live"]

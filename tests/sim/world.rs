@@ -7,7 +7,7 @@ use std::time::Duration;
 use selvedge::cloud::cluster::{self, Cluster};
 use selvedge::cloud::controller::Tokens;
 use selvedge::cloud::hub;
-use selvedge::cloud::objects::{self, Name};
+use selvedge::cloud::objects::{self, Name, condition};
 use selvedge::config::{Config, file};
 use selvedge::node::Node;
 use selvedge::node::chance::Chance;
@@ -486,11 +486,6 @@ impl World {
     pub fn pods(&self) -> Vec<(Name, Value)> {
         self.cloud.objects().of(kind::POD).map(|(name, pod)| (name.clone(), pod.clone())).collect()
     }
-}
-
-/// Status of a condition.
-pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()
 }
 
 fn nothing(uid: &PodUid) -> selvedge::node::runtime::PodSeen {

@@ -125,19 +125,13 @@ impl Worker {
             | FailedAt::Start
             | FailedAt::PostStart
             | FailedAt::Stop
-            | FailedAt::Runtime
-                if again =>
-            {
-                ("ImagePullBackOff", format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"))
+            | FailedAt::Runtime => {
+                if again {
+                    ("ImagePullBackOff", format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"))
+                } else {
+                    ("ErrImagePull", message)
+                }
             }
-            FailedAt::Volume
-            | FailedAt::ImagePull
-            | FailedAt::Sandbox
-            | FailedAt::Create
-            | FailedAt::Start
-            | FailedAt::PostStart
-            | FailedAt::Stop
-            | FailedAt::Runtime => ("ErrImagePull", message),
         };
         self.note(
             true,
