@@ -17,6 +17,7 @@
 //! | `edgehub` | shell: joins the cloud, the WebSocket over mTLS |
 //! | `metamanager` | shell: what must survive, in a journal folded into redb |
 //! | `edged` | shell: pods, through the CRI socket, and their part of the machine |
+//! | `eventbus` | shell: the broker's client, MQTT |
 //! | [`host`] | clock, chance, tasks, signals, log, local socket; knows nothing of ours |
 //! | `cloud` | the stand-in for one bench: CloudHub and a folder of manifests |
 //!
@@ -49,6 +50,8 @@ pub mod config;
 pub mod edged;
 #[cfg(feature = "edgehub")]
 pub mod edgehub;
+#[cfg(feature = "eventbus")]
+pub mod eventbus;
 pub mod host;
 #[cfg(feature = "metamanager")]
 pub mod metamanager;

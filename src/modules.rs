@@ -4,9 +4,11 @@
 use smol::channel::Sender;
 
 use crate::config;
-#[cfg(not(all(feature = "edgehub", feature = "edged")))]
+#[cfg(not(all(feature = "edgehub", feature = "edged", feature = "eventbus")))]
 use crate::host::tasks::Executor;
 use crate::node::Restored;
+#[cfg(not(feature = "eventbus"))]
+use crate::node::bus;
 use crate::node::input::Input;
 #[cfg(not(feature = "edgehub"))]
 use crate::node::link;
@@ -18,6 +20,8 @@ use crate::node::store::Batch;
 pub use crate::edged::{Edged, open as open_edged};
 #[cfg(feature = "edgehub")]
 pub use crate::edgehub::{EdgeHub, open as open_edgehub};
+#[cfg(feature = "eventbus")]
+pub use crate::eventbus::{EventBus, open as open_eventbus};
 
 /// The disk's shell.
 pub struct Store {
@@ -117,12 +121,36 @@ impl Edged {
     pub fn hand(&self, _: runtime::Order) {}
 }
 
+/// The broker's client of a build without one.
+#[cfg(not(feature = "eventbus"))]
+#[derive(Debug)]
+pub struct EventBus;
+
+/// Opens a client that never gets a broker.
+#[cfg(not(feature = "eventbus"))]
+pub fn open_eventbus(_: config::EventBus, _: &str, inbox: Sender<Input>, _: &Executor) -> EventBus {
+    let _ = inbox.try_send(Input::BusDown("eventbus: not in this build".to_owned()));
+    EventBus
+}
+
+#[cfg(not(feature = "eventbus"))]
+impl EventBus {
+    /// Another order may be handed over.
+    pub fn room(&self) -> bool {
+        true
+    }
+
+    /// Drops an order: nobody is there to hear.
+    pub fn hand(&self, _: bus::Order) {}
+}
+
 /// Which modules this build has, for `--version`.
 pub fn built() -> Vec<&'static str> {
     let all = [
         ("edgehub", cfg!(feature = "edgehub")),
         ("metamanager", cfg!(feature = "metamanager")),
         ("edged", cfg!(feature = "edged")),
+        ("eventbus", cfg!(feature = "eventbus")),
         ("cloud", cfg!(feature = "cloud")),
     ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()

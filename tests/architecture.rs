@@ -46,7 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["agent", "cloud", "config", "edgehub", "host", "modules", "node", "wire"]),
     ("agent", &["config", "host", "modules", "node"]),
-    ("modules", &["config", "edged", "edgehub", "host", "metamanager", "node"]),
+    ("modules", &["config", "edged", "edgehub", "eventbus", "host", "metamanager", "node"]),
     ("config", &["wire"]),
     ("node", &["config", "wire"]),
     ("wire", &[]),
@@ -54,6 +54,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("edgehub", &["config", "host", "node", "wire"]),
     ("metamanager", &["config", "host", "node"]),
     ("edged", &["config", "host", "node", "wire"]),
+    ("eventbus", &["config", "host", "node", "wire"]),
     ("cloud", &["edgehub", "host", "wire"]),
     ("lib", &[]),
 ];

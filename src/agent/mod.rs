@@ -16,7 +16,7 @@ use smol::channel::{self, Receiver, Sender};
 use crate::config::Config;
 use crate::host::tasks::{Executor, Tasks};
 use crate::host::{chance, clock, network, notify, signal};
-use crate::modules::{self, EdgeHub, Edged, Store};
+use crate::modules::{self, EdgeHub, Edged, EventBus, Store};
 use crate::node::Node;
 use crate::node::ids::AskId;
 use crate::node::input::Input;
@@ -79,7 +79,8 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     tasks.spawn(follow_signals(inbox.clone()));
     let mut agent = Agent {
         edgehub: modules::open_edgehub(config.edgehub.clone(), &config.node.name, inbox.clone(), &executor),
-        edged: modules::open_edged(config.edged.clone(), inbox, &executor),
+        edged: modules::open_edged(config.edged.clone(), inbox.clone(), &executor),
+        eventbus: modules::open_eventbus(config.eventbus.clone(), &config.node.name, inbox, &executor),
         store,
         node,
         answers,
@@ -97,6 +98,7 @@ struct Agent {
     store: Store,
     edgehub: EdgeHub,
     edged: Edged,
+    eventbus: EventBus,
     answers: control::Answers,
     /// Until when the node may still say something, once it shall end.
     last_words: Option<Mono>,
@@ -168,6 +170,11 @@ impl Agent {
             && let Some(order) = self.node.poll_runtime()
         {
             self.edged.hand(order);
+        }
+        while self.eventbus.room()
+            && let Some(order) = self.node.poll_bus()
+        {
+            self.eventbus.hand(order);
         }
         while let Some((id, answer)) = self.node.poll_answer() {
             self.answers.give(id, answer);

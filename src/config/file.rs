@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::Table;
 
 use super::reader::{Faults, Section, nearest};
-use super::{Config, Control, EdgeHub, Edged, MetaManager, NodeConfig, Taint};
+use super::{Broker, BusMode, Config, Control, DeviceTwin, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, Taint};
 use crate::wire::quantity::Quantity;
 
 /// Tables of the file.
-const TABLES: [&str; 6] = ["node", "edgehub", "metamanager", "edged", "control", "log"];
+const TABLES: [&str; 8] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "control", "log"];
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
         edgehub: edgehub(&mut file, &mut faults),
         metamanager: metamanager(&mut file, &mut faults),
         edged: edged(&mut file, &mut faults),
+        devicetwin: devicetwin(&mut file, &mut faults),
+        eventbus: eventbus(&mut file, &mut faults),
         control: control(&mut file, &mut faults),
         log: log(&mut file, &mut faults),
     };
@@ -189,6 +191,75 @@ fn edged(file: &mut Table, faults: &mut Faults) -> Edged {
     }
     section.end(faults);
     config
+}
+
+fn devicetwin(file: &mut Table, faults: &mut Faults) -> DeviceTwin {
+    let mut section = Section::take(file, "devicetwin", faults);
+    let config = DeviceTwin {
+        report_rate: section.number("report_rate", 30, 1, 10_000),
+        legacy_topics: section.flag("legacy_topics", true),
+        spool_size: section.size("spool_size", 1 << 20, 0),
+        spool_age: section.duration("spool_age", Duration::from_secs(7 * 24 * 3600)),
+    };
+    section.end(faults);
+    config
+}
+
+fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
+    let mut section = Section::take(file, "eventbus", faults);
+    let mode = match section.text("mode", "external").as_str() {
+        "external" => BusMode::External,
+        "internal" => BusMode::Internal,
+        "off" => BusMode::Off,
+        _ => {
+            section.fault("mode", "external, internal or off was expected");
+            BusMode::Off
+        }
+    };
+    let server = section.text("server", "tcp://127.0.0.1:1883");
+    let server = broker(&server).unwrap_or_else(|| {
+        section.fault("server", &format!("tcp://HOST:PORT, ssl://HOST:PORT or unix:///PATH was expected, not '{server}'"));
+        Broker::Tcp(String::new())
+    });
+    let config = EventBus {
+        mode,
+        server,
+        client_id: section.maybe("client_id"),
+        user: section.maybe("user"),
+        password: Secret(section.text("password", "")),
+        qos: section.number("qos", 1, 0, 2),
+        retain: section.flag("retain", false),
+        keepalive: section.duration("keepalive", Duration::from_secs(30)),
+        max_packet: usize::try_from(section.size("max_packet", 256 << 10, 1 << 10)).unwrap_or(256 << 10),
+        ca: section.path("ca", "/etc/selvedge/mqtt-ca.crt"),
+        certificate: section.maybe("certificate").map(Into::into),
+        key: section.maybe("key").map(Into::into),
+    };
+    if config.max_packet > 256 << 10 {
+        section.fault("max_packet", "at most 256Ki");
+    }
+    if config.certificate.is_some() != config.key.is_some() {
+        section.fault("certificate", "certificate and key belong together");
+    }
+    if config.user.is_none() && !config.password.0.is_empty() {
+        section.fault("password", "a password needs a user");
+    }
+    if config.keepalive < Duration::from_secs(5) {
+        section.fault("keepalive", "at least 5s");
+    }
+    section.end(faults);
+    config
+}
+
+fn broker(text: &str) -> Option<Broker> {
+    let (scheme, rest) = text.split_once("://")?;
+    let address = || super::reader::is_address(rest).then(|| rest.to_owned());
+    match scheme {
+        "tcp" | "mqtt" => address().map(Broker::Tcp),
+        "ssl" | "tls" | "mqtts" => address().map(Broker::Tls),
+        "unix" => rest.starts_with('/').then(|| Broker::Unix(rest.into())),
+        _ => None,
+    }
 }
 
 fn control(file: &mut Table, faults: &mut Faults) -> Control {

@@ -23,6 +23,10 @@ pub struct Config {
     pub metamanager: MetaManager,
     /// Pods.
     pub edged: Edged,
+    /// What devices say.
+    pub devicetwin: DeviceTwin,
+    /// MQTT.
+    pub eventbus: EventBus,
     /// The local socket.
     pub control: Control,
     /// Filter of the log, as env_logger reads it.
@@ -131,6 +135,81 @@ pub struct Edged {
     /// With policy Always, a local image is better than none while no registry
     /// can be reached.
     pub use_local_image_offline: bool,
+}
+
+/// What devices say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceTwin {
+    /// At most so many messages a second to the cloud with what devices report.
+    pub report_rate: u32,
+    /// Topics without a namespace (`$hw/events/device/NAME/...`, KubeEdge up to
+    /// 1.16) mean namespace `default`.
+    pub legacy_topics: bool,
+    /// User messages that wait for the cloud: bytes.
+    pub spool_size: u64,
+    /// And how long the oldest may wait.
+    pub spool_age: Duration,
+}
+
+/// MQTT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventBus {
+    /// Which broker.
+    pub mode: BusMode,
+    /// Where an external broker listens.
+    pub server: Broker,
+    /// Client id; `selvedge-NODE` unless told.
+    pub client_id: Option<String>,
+    /// User name at an external broker.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Secret,
+    /// QoS of what the agent publishes: 0, 1 or 2.
+    pub qos: u8,
+    /// Retain what the agent publishes.
+    pub retain: bool,
+    /// Between pings.
+    pub keepalive: Duration,
+    /// Largest packet taken and sent, bytes.
+    pub max_packet: usize,
+    /// CA of an `ssl://` broker, PEM.
+    pub ca: PathBuf,
+    /// Client certificate for it, PEM; none when absent.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// Which broker the agent uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusMode {
+    /// One that runs beside it.
+    External,
+    /// Its own.
+    Internal,
+    /// None: no MQTT.
+    Off,
+}
+
+/// Where a broker listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broker {
+    /// `tcp://HOST:PORT`.
+    Tcp(String),
+    /// `ssl://HOST:PORT`.
+    Tls(String),
+    /// `unix:///PATH`.
+    Unix(PathBuf),
+}
+
+/// A text that no log may show.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
 }
 
 /// The local socket.

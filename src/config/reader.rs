@@ -74,8 +74,7 @@ impl Section {
 
     /// `HOST:PORT`.
     pub fn address(&mut self, key: &'static str, default: &str) -> String {
-        let good = |text: &str| text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
-        self.get(key, default.to_owned(), "HOST:PORT", |value| value.as_str().filter(|text| good(text)).map(str::to_owned))
+        self.get(key, default.to_owned(), "HOST:PORT", |value| value.as_str().filter(|text| is_address(text)).map(str::to_owned))
     }
 
     /// Yes or no.
@@ -122,6 +121,11 @@ impl Section {
         }
         faults.0.append(&mut self.faults);
     }
+}
+
+/// Whether a text is `HOST:PORT`.
+pub fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 fn bytes(value: &Value) -> Option<u64> {

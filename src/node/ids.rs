@@ -84,6 +84,17 @@ number_ids! {
     OpId,
     /// Number of a question asked locally.
     AskId,
+    /// Number of a call from or to a mapper.
+    CallId,
+}
+
+/// A packet that waits for its ack. It dies with its connection to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Packet {
+    /// Number of the connection since the start.
+    pub connection: u64,
+    /// The broker's number for the packet.
+    pub id: u16,
 }
 
 /// Namespace and name of a pod; a later pod may bear the same.

@@ -59,6 +59,17 @@ pub enum Input {
         result: ProbeResult,
     },
 
+    /// The broker is reached, and knows none of our subscriptions of before
+    /// unless it `kept` them.
+    BusUp {
+        /// It kept the session.
+        kept: bool,
+    },
+    /// The broker cannot be reached.
+    BusDown(String),
+    /// A message came by the broker.
+    Published(super::bus::Publication),
+
     /// The machine: capacity, addresses, pressure.
     Facts(Box<super::presence::Facts>),
     /// Somebody asks locally.

@@ -5,7 +5,7 @@
 //! | verb | meaning |
 //! |---|---|
 //! | [`Node::handle`] | something happened; never fails, never blocks |
-//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_answer` | the next thing for that shell, asked only while it has room |
+//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_answer` | the next thing for that shell, asked only while it has room |
 //! | [`Node::deadline`] | when and why to come back |
 //! | [`Node::on_deadline`] | that instant came; early or twice does no harm |
 //! | [`Node::is_drained`] | after `Stop`: nothing left to say |
@@ -15,6 +15,7 @@
 
 mod answers;
 pub mod backoff;
+pub mod bus;
 pub mod chance;
 mod cluster;
 mod disk;
@@ -168,6 +169,7 @@ impl Node {
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
+            Input::BusUp { .. } | Input::BusDown(_) | Input::Published(_) => {}
             Input::Facts(facts) => {
                 self.learn(now, *facts);
                 self.collect_images(now);
@@ -205,6 +207,11 @@ impl Node {
     /// The next thing for the runtime.
     pub fn poll_runtime(&mut self) -> Option<runtime::Order> {
         self.pods.poll().filter(|_| !self.stopping)
+    }
+
+    /// The next thing for the broker.
+    pub fn poll_bus(&mut self) -> Option<bus::Order> {
+        None
     }
 
     /// The next answer for somebody who asked.
