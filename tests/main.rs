@@ -10,5 +10,6 @@ mod offline;
 mod random;
 #[cfg(feature = "cloud")]
 mod sim;
+mod vectors;
 #[cfg(feature = "edgehub")]
 mod wire;

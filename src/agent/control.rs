@@ -88,6 +88,9 @@ pub async fn serve(listener: UnixListener, inbox: Sender<Input>, answers: Answer
 async fn converse(stream: UnixStream, inbox: Sender<Input>, answers: Answers) {
     let Ok(mut conversation) = socket::question(stream).await else { return };
     let said = match serde_json::from_str::<Question>(&conversation.line) {
+        Ok(Question::Node(ask)) if ask.is_write() && !conversation.may_write() => {
+            conversation.say(&json!({ "error": "only root, or who the agent runs as, may change something" }).to_string()).await
+        }
         Ok(Question::Node(ask)) => {
             let answer = ask_node(&inbox, &answers, ask).await;
             conversation.say(&answer.to_string()).await

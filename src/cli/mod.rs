@@ -8,6 +8,7 @@ mod cloud;
 mod join;
 mod output;
 mod questions;
+mod twin;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ enum Command {
     Get(questions::Get),
     Describe(questions::Describe),
     Logs(questions::Logs),
+    Twin(twin::Twin),
     #[cfg(feature = "cloud")]
     Cloud(cloud::Cloud),
 }
@@ -114,7 +116,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     }
     let path = arguments.config.or_else(|| std::env::var_os("SELVEDGE_CONFIG").map(PathBuf::from)).unwrap_or_else(|| CONFIG.into());
     match arguments.command {
-        None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe or logs; --help tells more".to_owned())),
+        None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe, logs or twin; --help tells more".to_owned())),
         Some(Command::Run(Run {})) => run(config::load(&path)?),
         #[cfg(feature = "edgehub")]
         Some(Command::Join(join)) => join.run(&path),
@@ -123,6 +125,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Some(Command::Get(get)) => get.run(&socket(&path)),
         Some(Command::Describe(describe)) => describe.run(&socket(&path)),
         Some(Command::Logs(logs)) => logs.run(&socket(&path)),
+        Some(Command::Twin(twin)) => twin.run(&socket(&path)),
         #[cfg(feature = "cloud")]
         Some(Command::Cloud(cloud)) => cloud.run(),
     }

@@ -20,11 +20,11 @@ pub struct Status {
     output: Option<String>,
 }
 
-/// list node, pods, configmaps or secrets
+/// list node, pods, configmaps, secrets or devices
 #[derive(FromArgs)]
 #[argh(subcommand, name = "get")]
 pub struct Get {
-    /// what: node, pods, configmaps, secrets (names only)
+    /// what: node, pods, configmaps, secrets (names only), devices
     #[argh(positional)]
     kind: String,
     /// only this namespace
@@ -35,11 +35,11 @@ pub struct Get {
     output: Option<String>,
 }
 
-/// tell everything about one pod
+/// tell everything about one pod or device
 #[derive(FromArgs)]
 #[argh(subcommand, name = "describe")]
 pub struct Describe {
-    /// what: pod
+    /// what: pod or device
     #[argh(positional)]
     kind: String,
     /// NAMESPACE/NAME, or a name in the namespace
@@ -78,7 +78,7 @@ pub struct Logs {
 }
 
 /// Whether JSON was asked for.
-fn wants_json(output: &Option<String>) -> Result<bool, Failure> {
+pub(super) fn wants_json(output: &Option<String>) -> Result<bool, Failure> {
     match output.as_deref() {
         None => Ok(false),
         Some("json") => Ok(true),
@@ -88,7 +88,7 @@ fn wants_json(output: &Option<String>) -> Result<bool, Failure> {
 
 const AGENT: Asked = Asked { name: "agent", start: "systemctl start selvedge, or selvedge run" };
 
-fn one(socket: &Path, question: &Value) -> Result<Value, Failure> {
+pub(super) fn one(socket: &Path, question: &Value) -> Result<Value, Failure> {
     let mut answer = Value::Null;
     AGENT.ask(socket, question, |value| {
         answer = value.clone();
@@ -98,7 +98,7 @@ fn one(socket: &Path, question: &Value) -> Result<Value, Failure> {
 }
 
 /// `NAMESPACE/NAME`.
-fn full_name(name: &str, namespace: &Option<String>) -> String {
+pub(super) fn full_name(name: &str, namespace: &Option<String>) -> String {
     if name.contains('/') { name.to_owned() } else { format!("{}/{name}", namespace.as_deref().unwrap_or("default")) }
 }
 
@@ -123,6 +123,10 @@ impl Status {
         );
         line(&format!("store     {}{}", text(&store["state"]), store["why"].as_str().map_or(String::new(), |why| format!(": {why}"))));
         line(&format!("pods      {} running of {}", pods["running"], pods["total"]));
+        let (bus, devices, spool) = (&status["bus"], &status["devices"], &status["spool"]);
+        line(&format!("bus       {}, {} dropped", text(&bus["state"]), bus["dropped"]));
+        line(&format!("devices   {}, {} not reported yet", devices["total"], devices["unreported"]));
+        line(&format!("spool     {} messages, {} bytes, {} dropped", spool["messages"], spool["bytes"], spool["dropped"]));
         for (name, count) in status["counters"].as_object().into_iter().flatten() {
             line(&format!("counter   {name} {count}"));
         }
@@ -138,7 +142,8 @@ impl Get {
             "pod" | "pods" | "po" => "pods",
             "configmap" | "configmaps" | "cm" => "configmaps",
             "secret" | "secrets" => "secrets",
-            other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps or secrets"))),
+            "device" | "devices" => "devices",
+            other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps, secrets or devices"))),
         };
         let mut answer = one(socket, &json!({ "ask": "get", "kind": kind }))?;
         if let (Some(namespace), Some(items)) = (&self.namespace, answer["items"].as_array_mut()) {
@@ -161,6 +166,10 @@ impl Get {
                 &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"],
                 &rows(&["namespace", "name", "ready", "status", "restarts", "ip"], "started"),
             ),
+            "devices" => table(
+                &["NAMESPACE", "NAME", "STATE", "MODEL", "PROPERTIES", "PENDING", "UNREPORTED", "ONLINE"],
+                &rows(&["namespace", "name", "state", "model", "properties", "pending", "unreported"], "last_online"),
+            ),
             "configmaps" => table(&["NAMESPACE", "NAME", "DATA", "AGE"], &rows(&["namespace", "name", "keys"], "created")),
             _ => table(&["NAMESPACE", "NAME", "TYPE", "DATA", "AGE"], &rows(&["namespace", "name", "type", "keys"], "created")),
         }
@@ -171,16 +180,45 @@ impl Get {
 impl Describe {
     /// Prints a pod at length.
     pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
-        if !matches!(self.kind.as_str(), "pod" | "pods" | "po") {
-            return Err(Failure(Exit::Usage, format!("unknown type '{}': pod", self.kind)));
-        }
-        let answer = one(socket, &json!({ "ask": "describe-pod", "pod": full_name(&self.name, &self.namespace) }))?;
+        let name = full_name(&self.name, &self.namespace);
+        let (question, describe): (Value, fn(&Value)) = match self.kind.as_str() {
+            "pod" | "pods" | "po" => (json!({ "ask": "describe-pod", "pod": name }), describe),
+            "device" | "devices" => (json!({ "ask": "describe-device", "device": name }), describe_device),
+            other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': pod or device"))),
+        };
+        let answer = one(socket, &question)?;
         if wants_json(&self.output)? {
             output::json(&answer);
-            return Ok(Exit::Ok);
+        } else {
+            describe(&answer);
         }
-        describe(&answer);
         Ok(Exit::Ok)
+    }
+}
+
+fn describe_device(answer: &Value) {
+    let device = &answer["device"];
+    for (title, value) in [
+        ("Device", &device["id"]),
+        ("Model", &answer["model"]),
+        ("Description", &device["description"]),
+        ("State", &device["state"]),
+        ("Online", &device["last_online"]),
+    ] {
+        if !value.is_null() {
+            line(&format!("{:14}{}", format!("{title}:"), text(value)));
+        }
+    }
+    for (name, attribute) in device["attributes"].as_object().into_iter().flatten() {
+        line(&format!("Attribute:    {name} = {}", text(&attribute["value"])));
+    }
+    line("Properties:");
+    for property in answer["properties"].as_array().into_iter().flatten() {
+        let reported = if property["reported"] == true { "" } else { ", not yet known to the cloud" };
+        line(&format!("  {} ({}{reported})", text(&property["name"]), text(&property["type"])));
+        for part in ["actual", "expected"].iter().filter(|part| property[**part].is_object()) {
+            line(&format!("    {part:9} {} since {}", text(&property[*part]["value"]), text(&property[*part]["changed"])));
+        }
     }
 }
 

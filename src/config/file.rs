@@ -197,7 +197,7 @@ fn devicetwin(file: &mut Table, faults: &mut Faults) -> DeviceTwin {
     let mut section = Section::take(file, "devicetwin", faults);
     let config = DeviceTwin {
         report_rate: section.number("report_rate", 30, 1, 10_000),
-        legacy_topics: section.flag("legacy_topics", true),
+        legacy_topics: section.flag("legacy_topics", false),
         spool_size: section.size("spool_size", 1 << 20, 0),
         spool_age: section.duration("spool_age", Duration::from_secs(7 * 24 * 3600)),
     };

@@ -58,6 +58,12 @@ pub async fn question(stream: UnixStream) -> io::Result<Conversation> {
 }
 
 impl Conversation {
+    /// Whether it is root who asks, or who we are ourselves.
+    pub fn may_write(&self) -> bool {
+        let peer = rustix::net::sockopt::socket_peercred(&self.stream).ok();
+        peer.is_some_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
+    }
+
     /// Says one line.
     pub async fn say(&mut self, line: &str) -> io::Result<()> {
         let text = format!("{line}\n");

@@ -18,7 +18,7 @@ use crate::node::store::{Batch, Change, Key, Row};
 pub const FILE: &str = "store.redb";
 /// The format this build writes. An older one is brought up at open, one step
 /// after the other; a newer one is refused.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -70,7 +70,10 @@ impl Drop for Writer {
 fn weight(batch: &Batch) -> usize {
     let row = |row: &Row| match row {
         Row::Object(text) | Row::Text(text) | Row::Token { token: text, .. } => text.len(),
-        Row::Version(_) => 8,
+        Row::Version(_) | Row::Confirmed(_) => 8,
+        Row::Device(row) => 64 + row.description.len() + row.attributes.iter().map(|(name, attribute)| name.len() + attribute.value.len()).sum::<usize>(),
+        Row::Property(row) => 64 + [&row.expected, &row.actual].into_iter().flatten().map(|part| part.value.len()).sum::<usize>(),
+        Row::Spooled { topic, payload, .. } => topic.len() + payload.len(),
     };
     batch.changes.iter().map(|change| change.key.name.len() + change.row.as_ref().map_or(0, row)).sum()
 }

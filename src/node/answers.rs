@@ -19,9 +19,11 @@ pub fn answer(node: &Node, ask: &Ask, now: Now) -> Value {
             "node" => items(std::iter::once(node_row(node))),
             "configmaps" => items(node.meta.all(kind::CONFIG_MAP).map(|(_, json)| object_row(&json))),
             "secrets" => items(node.meta.all(kind::SECRET).map(|(_, json)| object_row(&json))),
-            other => json!({ "error": format!("unknown type '{other}': node, pods, configmaps or secrets") }),
+            "devices" => items(node.twins.devices().map(|(id, device)| super::device_answers::row(id, device))),
+            other => json!({ "error": format!("unknown type '{other}': node, pods, configmaps, secrets or devices") }),
         },
         Ask::DescribePod { pod } => find(node, pod).map_or_else(|| not_found(pod), |worker| describe(node, worker)),
+        Ask::DescribeDevice { device } | Ask::WatchDevice { device, .. } | Ask::SetTwin { device, .. } => node.describe_device(device),
         Ask::LogOf { pod, container, previous } => find(node, pod).map_or_else(|| not_found(pod), |worker| log_of(node, worker, container, *previous)),
     }
 }
@@ -58,6 +60,9 @@ fn status(node: &Node, now: Now) -> Value {
         "cloud": { "state": state, "since": since, "server": node.settings.edgehub.websocket, "last_error": node.link.last_end.as_ref().map(LinkEnd::to_string) },
         "runtime": { "state": if node.runtime.is_up() { "up" } else { "down" }, "name": node.runtime.info.name, "version": node.runtime.info.version, "why": node.runtime.why() },
         "store": { "state": if node.disk.trouble.is_some() { "failing" } else { "ok" }, "pending": node.disk.pending(), "why": node.disk.trouble },
+        "bus": { "state": if node.bus_is_up { "up" } else { "down" }, "dropped": node.outbox.dropped },
+        "devices": { "total": node.twins.devices().count(), "unreported": node.twins.unreported() },
+        "spool": { "messages": node.spool.waiting().0, "bytes": node.spool.waiting().1, "dropped": node.spool.dropped },
         "pods": { "running": pods.iter().filter(|worker| worker.phase() == Some("Running")).count(), "total": pods.len() },
         "counters": node.counters.iter().map(|(name, count)| ((*name).to_owned(), Value::from(*count))).collect::<serde_json::Map<_, _>>(),
     })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::chance::Chance;
+use super::devices::Reply;
 use super::disk::Disk;
 use super::ids::{PodUid, Session, Ticket};
 use super::link::{self, Link};
@@ -22,7 +23,7 @@ use super::reports::{self, Answer};
 use super::store::{Change, Row, Table};
 use super::{Node, OBJECT_LIMIT};
 use crate::wire::kube::{self, NodeObject, Pod};
-use crate::wire::message::{EDGED, META, Message, RESOURCE, null, operation, raw};
+use crate::wire::message::{EDGED, META, Message, RESOURCE, ROUTER_BUS, TWIN, USER, null, operation, raw};
 use crate::wire::resource::{CLUSTER, Resource, kind};
 use crate::wire::rfc3339;
 
@@ -33,6 +34,8 @@ pub(super) enum Held {
     Ack(Session, Box<Message>),
     /// An object takes effect.
     Object(Resource, Box<Incoming>),
+    /// Something may be said to the broker.
+    Reply(Reply),
 }
 
 /// How soon a missing object is asked for again.
@@ -140,6 +143,13 @@ impl Node {
         {
             return self.answered(now, session, message, purpose);
         }
+        match (message.route.group.as_str(), message.route.source.as_str()) {
+            // A late answer.
+            (TWIN, _) if message.route.operation == operation::RESPONSE => return,
+            (TWIN, _) => return self.twin_message(now, message),
+            (USER, ROUTER_BUS) => return self.bus_message(message),
+            _ => {}
+        }
         let Some(resource) = message.resource().filter(|_| message.route.group == RESOURCE) else {
             self.count("ignored_messages");
             return self.ack(now, session, message, None);
@@ -231,6 +241,7 @@ impl Node {
             },
             kind::NODE => self.show(resource, incoming),
             kind::CONFIG_MAP | kind::SECRET => self.pods.stir(),
+            kind::DEVICE | kind::DEVICE_MODEL => self.device_object(now, resource, &incoming.json),
             _ => {}
         }
     }
@@ -306,6 +317,9 @@ impl Node {
             self.pods.stir();
         }
         let name = resource.to_string();
+        if matches!(resource.kind.as_str(), kind::DEVICE | kind::DEVICE_MODEL) {
+            self.device_object_gone(now, resource);
+        }
         if !changes.is_empty() {
             let ticket = self.disk.put(changes);
             self.meta.leaves(name.clone(), ticket);
@@ -354,6 +368,8 @@ impl Node {
                 }
             }
             Purpose::Orphan(uid) => return self.orphan_answered(now, session, message, &uid, result(content)),
+            Purpose::DeviceReport(sent) => self.report_confirmed(now, &sent),
+            Purpose::Proof(number) => self.uploads_proved(number),
             Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
         }
         if let News::Registered(uid) = news {
@@ -381,6 +397,7 @@ impl Node {
             match held {
                 Held::Ack(session, ack) => self.link.ack(session, *ack),
                 Held::Object(resource, incoming) => self.takes_effect(now, &resource, &incoming),
+                Held::Reply(reply) => self.reply(reply),
             }
         }
     }
@@ -395,6 +412,8 @@ impl Node {
         self.disk.trouble = health.err();
         if self.disk.trouble.is_some() {
             self.end_without_disk(now);
+        } else {
+            self.disk.flush();
         }
     }
 

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::ids::Ticket;
 use super::store::{Batch, Change, Key, Row};
 
+/// Changes of a batch that takes no more.
+const CROWD: usize = 512;
+
 /// The node's side of the store. `H` is what waits for a ticket.
 #[derive(Debug)]
 pub struct Disk<H> {
@@ -15,7 +18,7 @@ pub struct Disk<H> {
     batches: VecDeque<Batch>,
     held: BTreeMap<Ticket, Vec<H>>,
     /// Worth writing, but not worth a write of its own.
-    lazy: BTreeMap<Key, Row>,
+    lazy: BTreeMap<Key, Option<Row>>,
     /// Why the disk takes nothing at the moment.
     pub trouble: Option<String>,
 }
@@ -29,7 +32,7 @@ impl<H> Disk<H> {
     /// Writes changes as one batch, with whatever waited lazily.
     pub fn put(&mut self, changes: Vec<Change>) -> Ticket {
         self.last = self.last.next();
-        let mut all: Vec<Change> = std::mem::take(&mut self.lazy).into_iter().map(|(key, row)| Change { key, row: Some(row) }).collect();
+        let mut all: Vec<Change> = std::mem::take(&mut self.lazy).into_iter().map(|(key, row)| Change { key, row }).collect();
         all.retain(|lazy| changes.iter().all(|change| change.key != lazy.key));
         all.extend(changes);
         self.batches.push_back(Batch { ticket: self.last, changes: all });
@@ -38,7 +41,47 @@ impl<H> Disk<H> {
 
     /// Writes a row with the next batch, whenever that is.
     pub fn put_lazily(&mut self, key: Key, row: Row) {
-        self.lazy.insert(key, row);
+        self.lazy.insert(key, Some(row));
+    }
+
+    /// Removes a row with the next batch, whenever that is.
+    pub fn remove_lazily(&mut self, key: Key) {
+        self.lazy.insert(key, None);
+    }
+
+    /// The batch that [`Disk::join`] would write to now.
+    pub fn joined(&self) -> Ticket {
+        if self.open().is_some() { self.last } else { self.last.next() }
+    }
+
+    /// The batch that waits for the shell and takes more.
+    fn open(&self) -> Option<&Batch> {
+        self.batches.back().filter(|batch| self.trouble.is_none() && batch.changes.len() < CROWD)
+    }
+
+    /// Writes changes with the batch that waits for the shell, if there is one:
+    /// many small things that come at once are one batch. While the disk takes
+    /// nothing, the newest of each row is kept and no more.
+    pub fn join(&mut self, changes: Vec<Change>) -> Ticket {
+        let ticket = self.joined();
+        if self.trouble.is_some() {
+            self.lazy.extend(changes.into_iter().map(|change| (change.key, change.row)));
+        } else if self.open().is_none() {
+            self.put(changes);
+        } else if let Some(batch) = self.batches.back_mut() {
+            batch.changes.extend(changes);
+        }
+        ticket
+    }
+
+    /// The last batch that was given a number.
+    pub fn last(&self) -> Ticket {
+        self.last
+    }
+
+    /// The last batch that is on disk.
+    pub fn done(&self) -> Ticket {
+        self.done
     }
 
     /// Holds something until the ticket is on disk.
@@ -98,6 +141,27 @@ mod tests {
         assert_eq!(disk.stored(first), ["a"]);
         assert_eq!(disk.release(|what| *what == "c"), ["c"]);
         assert_eq!(disk.stored(second), ["b"]);
+    }
+
+    #[test]
+    fn small_things_share_a_batch_and_a_full_disk_keeps_the_newest_of_each() {
+        let mut disk: Disk<&str> = Disk::new(Ticket(0));
+        let set = |name: &str, version| vec![Change::set(Table::Versions, name, Row::Version(version))];
+        assert_eq!((disk.joined(), disk.join(set("x", 1)), disk.join(set("y", 1))), (Ticket(1), Ticket(1), Ticket(1)));
+        assert_eq!(disk.poll().expect("a batch").changes.len(), 2);
+        assert_eq!(disk.join(set("x", 2)), Ticket(2));
+        disk.poll();
+        disk.trouble = Some("full".into());
+        for version in 3..1000 {
+            assert_eq!((disk.joined(), disk.join(set("x", version))), (Ticket(3), Ticket(3)));
+        }
+        disk.hold(Ticket(3), "reply");
+        assert!(disk.poll().is_none());
+        disk.trouble = None;
+        disk.flush();
+        let batch = disk.poll().expect("a batch");
+        assert_eq!((batch.ticket, batch.changes), (Ticket(3), set("x", 999)));
+        assert_eq!(disk.stored(Ticket(3)), ["reply"]);
     }
 
     #[test]

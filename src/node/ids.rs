@@ -51,6 +51,8 @@ text_ids! {
     SandboxId,
     /// A message on the link.
     MsgId,
+    /// A device, `NAMESPACE/NAME`.
+    DeviceId,
 }
 
 macro_rules! number_ids {

@@ -95,13 +95,23 @@ pub enum LinkEnd {
     Unusable(String),
 }
 
+impl Ask {
+    /// Whether it changes something: not everybody who may ask may do that.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::SetTwin { .. } => true,
+            Self::Status | Self::Get { .. } | Self::DescribePod { .. } | Self::DescribeDevice { .. } | Self::WatchDevice { .. } | Self::LogOf { .. } => false,
+        }
+    }
+}
+
 /// A question asked on the local control socket.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Ask {
     /// How is the agent.
     Status,
-    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`.
+    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`, `devices`.
     Get {
         /// The type.
         kind: String,
@@ -110,6 +120,28 @@ pub enum Ask {
     DescribePod {
         /// `NAMESPACE/NAME`, or a name in `default`.
         pod: String,
+    },
+    /// One device, told at length.
+    DescribeDevice {
+        /// `NAMESPACE/NAME`, or a name in `default`.
+        device: String,
+    },
+    /// Wish a value.
+    SetTwin {
+        /// `NAMESPACE/NAME`, or a name in `default`.
+        device: String,
+        /// Which property.
+        property: String,
+        /// What it shall be.
+        value: String,
+    },
+    /// The same as `DescribeDevice`, answered once the device differs from what
+    /// was seen, or after a while.
+    WatchDevice {
+        /// `NAMESPACE/NAME`, or a name in `default`.
+        device: String,
+        /// Number of the change that was seen.
+        seen: u64,
     },
     /// Where a container's log is.
     LogOf {

@@ -18,6 +18,8 @@ pub mod backoff;
 pub mod bus;
 pub mod chance;
 mod cluster;
+mod device_answers;
+mod devices;
 mod disk;
 mod events;
 pub mod ids;
@@ -28,20 +30,24 @@ mod meta;
 mod nodestatus;
 pub mod now;
 mod orphans;
+mod outbox;
 pub mod pod;
 pub mod presence;
 mod purpose;
 mod reports;
 pub mod runtime;
 mod runtime_health;
+mod spool;
 pub mod store;
+pub mod twin;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use chance::Chance;
+use device_answers::Watchers;
 use disk::Disk;
 use events::Events;
 use ids::{AskId, Session, Ticket};
@@ -51,11 +57,14 @@ use link::Link;
 use meta::Meta;
 use nodestatus::{Facts, Health};
 use now::{Mono, Now};
+use outbox::Outbox;
 use pod::{Pods, World};
 use presence::{News, Presence};
 use purpose::Purpose;
 use runtime_health::RuntimeHealth;
+use spool::Spool;
 use store::{Batch, Key, Row, Table};
+use twin::Twins;
 
 use crate::config::Config;
 use crate::wire::message::{EDGED, META, json, operation};
@@ -91,6 +100,13 @@ pub struct Node {
     lost: Option<String>,
     /// The store was never written, and the runtime not seen yet.
     fresh: bool,
+    twins: Twins,
+    spool: Spool,
+    outbox: Outbox,
+    bus_is_up: bool,
+    /// Filters that rules have subscribed.
+    subscriptions: BTreeSet<String>,
+    watchers: Watchers,
     answers: VecDeque<(AskId, Value)>,
     counters: BTreeMap<&'static str, u64>,
     stopping: bool,
@@ -104,15 +120,27 @@ impl Node {
         let fresh = restored.rows.is_empty() && restored.lost.is_none();
         let known_lost = restored.rows.iter().find_map(|(key, row)| match row {
             Row::Text(why) if key.table == Table::Node && key.name == orphans::LOST => Some(why.clone()),
-            Row::Text(_) | Row::Object(_) | Row::Version(_) | Row::Token { .. } => None,
+            Row::Text(_)
+            | Row::Object(_)
+            | Row::Version(_)
+            | Row::Token { .. }
+            | Row::Device(_)
+            | Row::Property(_)
+            | Row::Confirmed(_)
+            | Row::Spooled { .. } => None,
         });
         let newly_lost = restored.lost;
-        let mut meta = Meta::load(restored.rows);
+        let mut chance = Chance::new(seed);
+        let mut rows = restored.rows;
+        let twins = Twins::load(&settings.node.name, settings.devicetwin.report_rate, Chance::new(chance.draw()), &mut rows);
+        let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, &mut rows);
+        let subscriptions = rows.iter().filter(|(key, _)| key.table == Table::Subscriptions).map(|(key, _)| key.name.clone()).collect();
+        let mut meta = Meta::load(rows);
         let mut disk = Disk::new(restored.last);
         cluster::prune(&mut meta, &mut disk);
         let labels = cluster::node_labels(&meta, &settings.node.name);
         let mut node = Self {
-            chance: Chance::new(seed),
+            chance,
             link: Link::new(settings.edgehub.heartbeat, now),
             presence: Presence::new(settings.node.clone(), registered, labels),
             meta,
@@ -125,6 +153,12 @@ impl Node {
             facts_known: false,
             lost: known_lost,
             fresh,
+            twins,
+            spool,
+            outbox: Outbox::default(),
+            bus_is_up: false,
+            subscriptions,
+            watchers: Watchers::default(),
             answers: VecDeque::new(),
             counters: BTreeMap::new(),
             stopping: false,
@@ -134,6 +168,7 @@ impl Node {
             node.distrust(why);
         }
         cluster::want_all(&node.meta, &mut node.pods, now);
+        node.know_devices(now);
         node.work(now);
         node
     }
@@ -169,7 +204,13 @@ impl Node {
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
-            Input::BusUp { .. } | Input::BusDown(_) | Input::Published(_) => {}
+            Input::BusUp { .. } => self.bus_up(now),
+            Input::BusDown(why) => self.bus_down(&why),
+            Input::Published(publication) => {
+                // Nothing but devices and users' messages can follow from it.
+                self.published(now, publication);
+                return self.tell_of_devices(now);
+            }
             Input::Facts(facts) => {
                 self.learn(now, *facts);
                 self.collect_images(now);
@@ -190,8 +231,11 @@ impl Node {
 
     /// When and why to come back.
     pub fn deadline(&self) -> Option<(Mono, &'static str)> {
-        let up = self.link.session().and_then(|_| self.presence.deadline());
-        [self.link.deadline(), up, self.pods.deadline()].into_iter().flatten().min()
+        let session = self.link.session();
+        let up = session.and_then(|_| self.presence.deadline());
+        let devices =
+            session.filter(|_| self.presence.is_registered()).and_then(|_| [self.twins.deadline(), self.spool.deadline()].into_iter().flatten().min());
+        [self.link.deadline(), up, devices, self.pods.deadline(), self.watchers.deadline()].into_iter().flatten().min()
     }
 
     /// The next batch for the disk.
@@ -211,7 +255,7 @@ impl Node {
 
     /// The next thing for the broker.
     pub fn poll_bus(&mut self) -> Option<bus::Order> {
-        None
+        self.outbox.poll()
     }
 
     /// The next answer for somebody who asked.
@@ -247,6 +291,7 @@ impl Node {
             self.pods.work(now, &world);
         }
         self.note_events(now);
+        self.answer_watchers(now);
         if self.link.session().is_some() {
             self.talk(now);
         }
@@ -256,6 +301,7 @@ impl Node {
     fn talk(&mut self, now: Now) {
         let health = self.health();
         self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
+        self.tell_of_devices(now);
         if self.presence.is_registered() {
             self.ask_about_orphans(now);
             cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
@@ -265,6 +311,12 @@ impl Node {
                 let verb = if said.new { operation::INSERT } else { operation::UPDATE };
                 self.link.tell(link::message(now, &mut self.chance, EDGED, META, verb, resource, json(&said.event)));
             }
+        }
+    }
+
+    fn tell_of_devices(&mut self, now: Now) {
+        if self.link.session().is_some() && self.presence.is_registered() && !self.stopping {
+            self.talk_of_devices(now);
         }
     }
 
@@ -329,6 +381,8 @@ impl Node {
         }
         log::info!(target: "edgehub", "connected to '{}'", self.settings.edgehub.websocket);
         reports::start_over(&mut self.pods);
+        self.twins.start_over();
+        self.spool.start_over();
         self.link.on_deadline(now, &mut self.chance);
         self.presence.opened(now, &mut self.link, &mut self.chance);
     }
@@ -347,6 +401,11 @@ impl Node {
 
     fn unanswered(&mut self, now: Now, purpose: Purpose) {
         self.count("unanswered_requests");
+        if let Purpose::DeviceReport(sent) = &purpose {
+            self.twins.report_failed(now, sent);
+        } else if let Purpose::Proof(_) = &purpose {
+            self.spool.unproved();
+        }
         if self.presence.unanswered(now, &purpose) == News::Mute {
             log::warn!(target: "edgehub", "the session answers nothing");
             self.link.hang_up();
@@ -354,7 +413,11 @@ impl Node {
     }
 
     fn asked(&mut self, now: Now, id: AskId, ask: &Ask) {
-        let answer = answers::answer(self, ask, now);
+        let answer = match ask {
+            Ask::WatchDevice { device, seen } => return self.watch_device(now, id, device, *seen),
+            Ask::SetTwin { device, property, value } => self.wish_at_the_edge(now, device, property, value),
+            Ask::Status | Ask::Get { .. } | Ask::DescribePod { .. } | Ask::DescribeDevice { .. } | Ask::LogOf { .. } => answers::answer(self, ask, now),
+        };
         self.answers.push_back((id, answer));
     }
 

@@ -245,7 +245,14 @@ impl Presence {
                 self.report_at = Some(now.mono);
                 News::None
             }
-            Purpose::NodeLabels | Purpose::PodStatus { .. } | Purpose::Orphan(_) | Purpose::PodDelete(_) | Purpose::Object(_) | Purpose::Token(_) => News::None,
+            Purpose::NodeLabels
+            | Purpose::PodStatus { .. }
+            | Purpose::Orphan(_)
+            | Purpose::PodDelete(_)
+            | Purpose::Object(_)
+            | Purpose::Token(_)
+            | Purpose::DeviceReport(_)
+            | Purpose::Proof(_) => News::None,
         }
     }
 

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::ids::PodUid;
 use super::pod::render::TokenRequest;
+use super::spool::Number;
+use super::twin::Sent;
 
 /// Why the cloud was asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,4 +47,8 @@ pub enum Purpose {
     Object(String),
     /// To have a token.
     Token(TokenRequest),
+    /// To report of a device.
+    DeviceReport(Sent),
+    /// To know that all uploads up to one have arrived.
+    Proof(Number),
 }

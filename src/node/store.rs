@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::Ticket;
+use super::twin::{ConfirmedRow, DeviceRow, PropertyRow};
 
 /// Changes that reach the disk together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,16 @@ pub enum Table {
     Tokens,
     /// What the node knows of itself, by name.
     Node,
+    /// Devices, by id.
+    Devices,
+    /// Properties of devices, by `ID/NAME`.
+    Properties,
+    /// What the cloud has confirmed of properties, by `ID/NAME`.
+    Confirmed,
+    /// User messages that wait for the cloud, by number.
+    Spool,
+    /// Filters that rules have subscribed, by filter.
+    Subscriptions,
 }
 
 /// A row. Append only: the position is on disk.
@@ -63,6 +74,21 @@ pub enum Row {
     },
     /// A short text.
     Text(String),
+    /// A device.
+    Device(DeviceRow),
+    /// A property of a device.
+    Property(PropertyRow),
+    /// What the cloud has confirmed of a property.
+    Confirmed(ConfirmedRow),
+    /// A user message.
+    Spooled {
+        /// When it came, milliseconds since the epoch.
+        at: i64,
+        /// Its topic.
+        topic: String,
+        /// Its payload.
+        payload: Vec<u8>,
+    },
 }
 
 impl Key {

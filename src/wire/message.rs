@@ -75,6 +75,14 @@ pub const EDGE_CONTROLLER: &str = "edgecontroller";
 pub const META: &str = "meta";
 /// Group of cluster objects.
 pub const RESOURCE: &str = "resource";
+/// Source of reports about devices, and group of what the cloud says of them.
+pub const TWIN: &str = "twin";
+/// Source of what users say by MQTT.
+pub const BUS: &str = "bus";
+/// Group of what users say and hear.
+pub const USER: &str = "user";
+/// Source of what rules publish and subscribe.
+pub const ROUTER_BUS: &str = "router_eventbus";
 
 /// Types whose objects the cloud sends again when they change, once asked for.
 const KEPT: [&str; 5] = [kind::CONFIG_MAP, kind::SECRET, "persistentvolume", "persistentvolumeclaim", "volumeattachment"];
@@ -95,6 +103,14 @@ pub mod operation {
     pub const RESPONSE: &str = "response";
     /// A failure told to the cloud, which only logs it.
     pub const ERROR: &str = "error";
+    /// Something users say.
+    pub const UPLOAD: &str = "upload";
+    /// Something for a topic.
+    pub const PUBLISH: &str = "publish";
+    /// A rule wants a topic.
+    pub const SUBSCRIBE: &str = "subscribe";
+    /// And no longer.
+    pub const UNSUBSCRIBE: &str = "unsubscribe";
     /// The pulse of a session.
     pub const KEEPALIVE: &str = "keepalive";
 }

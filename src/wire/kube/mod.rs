@@ -7,11 +7,13 @@
 //! Source: Kubernetes API reference, core/v1.
 
 mod container;
+mod device;
 mod meta;
 mod pod;
 mod volume;
 
 pub use container::*;
+pub use device::*;
 pub use meta::*;
 pub use pod::*;
 pub use volume::*;

@@ -1,0 +1,231 @@
+//! Devices and user topics, routed: what came by the broker, by mappers and by
+//! the cloud goes to the twins or the spool; their effects go to disk first,
+//! then to the broker and the cloud.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Node;
+use super::bus::{Order, Publication};
+use super::ids::Packet;
+use super::link::message;
+use super::now::Now;
+use super::purpose::Purpose;
+use super::store::{Change, Row, Table};
+use super::twin::{Author, Effects, Refusal, Sent, Wanted};
+use crate::wire::kube;
+use crate::wire::message::{BUS, EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw, string};
+use crate::wire::resource::{LEASES, Resource, kind};
+use crate::wire::topic::{self, Topic};
+
+/// How long the cloud may take to confirm a report.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What waits for a ticket on behalf of the broker.
+#[derive(Debug)]
+pub(super) struct Reply {
+    publications: Vec<(String, Vec<u8>)>,
+    packet: Option<Packet>,
+}
+
+impl Node {
+    /// The broker is reached.
+    pub(super) fn bus_up(&mut self, now: Now) {
+        log::info!(target: "eventbus", "the broker is reached");
+        self.bus_is_up = true;
+        let legacy = if self.settings.devicetwin.legacy_topics { &topic::LEGACY_FILTERS[..] } else { &[] };
+        let fixed = topic::FILTERS.iter().chain(legacy).map(|filter| (*filter).to_owned());
+        self.outbox.push(Order::Subscribe(fixed.chain(self.subscriptions.iter().cloned()).collect()));
+        let effects = self.twins.deltas(now);
+        self.carry_out(effects, None);
+    }
+
+    /// The broker is lost.
+    pub(super) fn bus_down(&mut self, why: &str) {
+        log::warn!(target: "eventbus", "{why}");
+        self.bus_is_up = false;
+        self.outbox.connection_lost();
+    }
+
+    /// A message came by the broker.
+    pub(super) fn published(&mut self, now: Now, publication: Publication) {
+        let Publication { topic, payload, packet } = publication;
+        match Topic::parse(&topic, self.settings.devicetwin.legacy_topics) {
+            Topic::Device { id, named, verb } => {
+                let effects = self.twins.said(now, &id, &named, verb, &payload);
+                self.carry_out(effects, packet);
+            }
+            Topic::MembershipGet => {
+                let effects = self.twins.list(now, &payload);
+                self.carry_out(effects, packet);
+            }
+            Topic::Unknown => {
+                self.count("ignored_publications");
+                self.outbox.push_ack(packet);
+            }
+            Topic::User => self.spool(now, topic, payload, packet),
+        }
+    }
+
+    fn spool(&mut self, now: Now, topic: String, payload: Vec<u8>, packet: Option<Packet>) {
+        let ticket = self.disk.joined();
+        let changes = self.spool.push(now, topic, payload, packet.is_some(), ticket);
+        self.carry_out(Effects { changes, publications: Vec::new() }, packet);
+    }
+
+    /// Rows to disk, then words to the broker; what needs no disk waits only for
+    /// what was said before it.
+    pub(super) fn carry_out(&mut self, effects: Effects, packet: Option<Packet>) {
+        let Effects { changes, publications } = effects;
+        let reply = Reply { publications, packet };
+        if changes.is_empty() && self.disk.pending() == 0 {
+            return self.reply(reply);
+        }
+        let ticket = if changes.is_empty() {
+            self.disk.last()
+        } else {
+            let ticket = self.disk.joined();
+            self.twins.written(&changes, ticket);
+            self.disk.join(changes)
+        };
+        self.disk.hold(ticket, super::cluster::Held::Reply(reply));
+    }
+
+    /// Something for the broker is safe to say.
+    pub(super) fn reply(&mut self, reply: Reply) {
+        if self.bus_is_up {
+            for (topic, payload) in reply.publications {
+                self.outbox.push(Order::Publish { topic, payload });
+            }
+        }
+        self.outbox.push_ack(reply.packet);
+    }
+
+    /// The cloud says something of group `twin`: which devices belong to the
+    /// node, or values with versions.
+    pub(super) fn twin_message(&mut self, now: Now, message: &Message) {
+        let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
+        let resource = message.route.resource.as_str();
+        let done = match resource.split('/').collect::<Vec<_>>().as_slice() {
+            ["membership", ..] => self.twins.membership(now, &content),
+            ["device", namespace, name, "twin", "cloud_updated"] => {
+                let id = format!("{namespace}/{name}");
+                Ok(self.twins.said(now, &id, &id, topic::Verb::CloudUpdated, message.content.get().as_bytes()))
+            }
+            _ => Err("nothing is known of it".to_owned()),
+        };
+        match done {
+            Ok(effects) => self.carry_out(effects, None),
+            Err(why) => {
+                log::warn!(target: "devicetwin", "'{resource}' of the cloud is refused: {why}");
+                self.count("refused_objects");
+            }
+        }
+    }
+
+    /// The cloud has something for a topic, or a rule wants one.
+    pub(super) fn bus_message(&mut self, message: &Message) {
+        let topic = message.route.resource.clone();
+        match message.route.operation.as_str() {
+            operation::PUBLISH => {
+                let payload = match serde_json::from_str(message.content.get()) {
+                    Ok(Value::String(text)) => text.into_bytes(),
+                    Ok(Value::Null) => Vec::new(),
+                    _ => message.content.get().as_bytes().to_vec(),
+                };
+                self.outbox.push(Order::Publish { topic, payload });
+            }
+            operation::SUBSCRIBE => {
+                let change = Change::set(Table::Subscriptions, topic.as_str(), Row::Text(String::new()));
+                if self.subscriptions.insert(topic.clone()) {
+                    self.disk.join(vec![change]);
+                    self.outbox.push(Order::Subscribe(vec![topic]));
+                }
+            }
+            operation::UNSUBSCRIBE => {
+                if self.subscriptions.remove(&topic) {
+                    self.disk.join(vec![Change::remove(Table::Subscriptions, topic.as_str())]);
+                    self.outbox.push(Order::Unsubscribe(topic));
+                }
+            }
+            _ => self.count("ignored_messages"),
+        }
+    }
+
+    /// A Device or DeviceModel object takes effect.
+    pub(super) fn device_object(&mut self, now: Now, resource: &Resource, json: &str) {
+        let effects = match resource.kind.as_str() {
+            kind::DEVICE_MODEL => kube::read::<kube::DeviceModel>(json).map(|model| {
+                self.twins.model(&model);
+                Effects::default()
+            }),
+            _ => kube::read::<kube::Device>(json).map(|device| self.twins.object(now, &device)),
+        };
+        match effects {
+            Ok(effects) => self.carry_out(effects, None),
+            Err(why) => {
+                log::warn!(target: "devicetwin", "'{resource}' is refused: {why}");
+                self.count("refused_objects");
+            }
+        }
+    }
+
+    /// A Device or DeviceModel object is gone.
+    pub(super) fn device_object_gone(&mut self, now: Now, resource: &Resource) {
+        let id = format!("{}/{}", resource.namespace, resource.name);
+        if resource.kind == kind::DEVICE_MODEL {
+            return self.twins.model_gone(&id);
+        }
+        let effects = self.twins.object_gone(now, &id);
+        self.carry_out(effects, None);
+    }
+
+    /// Devices that the disk knows: models first, for they say what wishes are.
+    pub(super) fn know_devices(&mut self, now: Now) {
+        for kind in [kind::DEVICE_MODEL, kind::DEVICE] {
+            let all: Vec<_> = self.meta.all(kind).collect();
+            all.into_iter().for_each(|(resource, json)| self.device_object(now, &resource, &json));
+        }
+    }
+
+    /// A mapper, or a person at the node, says what properties are or shall be.
+    pub fn set_properties(&mut self, now: Now, id: &str, wanted: &BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(), Refusal> {
+        let effects = self.twins.set(now, id, wanted, author)?;
+        self.carry_out(effects, None);
+        Ok(())
+    }
+
+    /// What is due to the cloud: reports first, then what users said.
+    pub(super) fn talk_of_devices(&mut self, now: Now) {
+        let on_disk = self.disk.trouble.is_none().then(|| self.disk.done());
+        while let Some((resource, content, sent)) = self.twins.next_report(now, on_disk) {
+            let message = message(now, &mut self.chance, TWIN, RESOURCE, operation::UPDATE, resource, raw(&content));
+            self.link.request(now, message, Purpose::DeviceReport(sent), REPORT_LIMIT, false);
+        }
+        while let Some((topic, payload)) = self.spool.next(on_disk) {
+            let content = string(&String::from_utf8_lossy(payload));
+            self.link.tell(message(now, &mut self.chance, BUS, USER, operation::UPLOAD, topic.to_owned(), content));
+        }
+        if let Some(number) = self.spool.wants_proof(now.mono) {
+            let lease = Resource::new(LEASES, kind::LEASE, &self.settings.node.name).to_string();
+            let question = message(now, &mut self.chance, EDGED, META, operation::QUERY, lease, null());
+            self.link.request(now, question, Purpose::Proof(number), REPORT_LIMIT, false);
+        }
+    }
+
+    /// The cloud confirmed a report.
+    pub(super) fn report_confirmed(&mut self, now: Now, sent: &Sent) {
+        for (key, row) in self.twins.report_confirmed(now, sent) {
+            self.disk.put_lazily(key, row);
+        }
+    }
+
+    /// The cloud has read all uploads up to one.
+    pub(super) fn uploads_proved(&mut self, number: super::spool::Number) {
+        for change in self.spool.proved(number) {
+            self.disk.remove_lazily(change.key);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What the cloud says of devices, and what it is told.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::{Map, Value, json};
+
+use super::members::{Announced, Membership};
+use super::model::Model;
+use super::report::{self, Sent, What};
+use super::{Device, Effects, Property, Twins, Wanted, row_name, say, state_view, sync, wish};
+use crate::node::ids::{DeviceId, Ticket};
+use crate::node::now::Now;
+use crate::node::store::{Change, Key, Row, Table};
+use crate::wire::kube;
+use crate::wire::topic;
+
+impl Twins {
+    pub(super) fn sync(&mut self, now: Now, id: &DeviceId, event: &str, wanted: &BTreeMap<String, Option<Wanted>>, effects: &mut Effects) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        let changed = sync::sync(device, wanted, now.wall.0);
+        let steps: BTreeMap<&str, Option<&Property>> = changed.iter().map(|(name, before)| (*name, before.as_deref())).collect();
+        if steps.is_empty() {
+            self.reports.queue(id, device);
+            self.tell_delta(now, id, id.as_str(), effects);
+        } else {
+            self.tell_change(now, id, id.as_str(), event, &steps, effects);
+        }
+    }
+
+    /// The cloud says which devices belong to the node.
+    pub fn membership(&mut self, now: Now, content: &Value) -> Result<Effects, String> {
+        let membership = Membership::read(content)?;
+        let mut effects = Effects::default();
+        let gone: Vec<String> = match membership.complete {
+            true => self.devices.keys().map(|id| id.as_str().to_owned()).filter(|id| membership.added.iter().all(|device| device.id != *id)).collect(),
+            false => Vec::new(),
+        };
+        membership.added.iter().for_each(|device| self.announced(now, device, &mut effects));
+        for (id, shown) in membership.removed.into_iter().chain(gone.into_iter().map(|id| (id.clone(), json!({ "id": id })))) {
+            self.remove(now, &DeviceId::from(id), shown, &mut effects);
+        }
+        Ok(effects)
+    }
+
+    fn announced(&mut self, now: Now, announced: &Announced, effects: &mut Effects) {
+        let id = DeviceId::from(announced.id.as_str());
+        let news = !self.devices.contains_key(&id);
+        let device = self.devices.entry(id.clone()).or_insert_with(|| Device::new(&announced.name));
+        let told = !announced.description.is_empty() && device.row.description != announced.description;
+        if told {
+            announced.description.clone_into(&mut device.row.description);
+        }
+        if told || news {
+            effects.changes.push(Change::set(Table::Devices, id.as_str(), Row::Device(device.row.clone())));
+        }
+        let attributes = announced.attributes.as_ref();
+        if let Some(attributes) = attributes.filter(|_| !news) {
+            self.set_attributes(now, &id, "", attributes, effects);
+        }
+        if !announced.properties.is_empty() {
+            self.sync(now, &id, "", &announced.properties, effects);
+        }
+        if let Some(attributes) = attributes.filter(|_| news) {
+            self.set_attributes(now, &id, "", attributes, effects);
+        }
+        if news {
+            self.say_membership(now, json!([announced.shown]), Value::Null, effects);
+        }
+    }
+
+    fn remove(&mut self, now: Now, id: &DeviceId, shown: Value, effects: &mut Effects) {
+        let Some(device) = self.devices.remove(id) else { return };
+        effects.changes.push(Change::remove(Table::Devices, id.as_str()));
+        for property in &device.properties {
+            effects.changes.push(Change::remove(Table::Properties, row_name(id, &property.name)));
+            effects.changes.push(Change::remove(Table::Confirmed, row_name(id, &property.name)));
+        }
+        self.say_membership(now, Value::Null, json!([shown]), effects);
+    }
+
+    fn say_membership(&mut self, now: Now, added: Value, removed: Value, effects: &mut Effects) {
+        let said = json!({ "event_id": self.chance.uuid(), "timestamp": now.wall.0, "added_devices": added, "removed_devices": removed });
+        effects.say(topic::of_node(&self.node, "membership/updated"), say::bytes(&said));
+    }
+
+    /// A Device object is there, or has changed; whoever sent it. It makes its
+    /// device a member, for the cloud tells of membership only once.
+    pub fn object(&mut self, now: Now, object: &kube::Device) -> Effects {
+        let mut effects = Effects::default();
+        let metadata = &object.metadata;
+        let id = format!("{}/{}", metadata.namespace, metadata.name);
+        if self.get(&id).is_none() {
+            let shown = json!({ "id": id, "name": metadata.name });
+            let announced = Announced { id: id.clone(), name: metadata.name.clone(), shown, ..Announced::default() };
+            self.announced(now, &announced, &mut effects);
+        }
+        let id = DeviceId::from(id);
+        let model: Rc<str> = format!("{}/{}", metadata.namespace, object.spec.device_model_ref.name).into();
+        let (model, rules) = self.models.get_key_value(&model).map_or((model, None), |(name, rules)| (name.clone(), Some(rules.clone())));
+        let Some(device) = self.devices.get_mut(&id) else { return effects };
+        device.model = Some(model);
+        let changed = wish::wish(device, object, rules.as_deref(), now.wall.0);
+        let steps: BTreeMap<&str, Option<&Property>> = changed.iter().map(|(name, before)| (name.as_str(), before.as_deref())).collect();
+        let event = self.chance.uuid();
+        self.tell_change(now, &id, id.as_str(), &event, &steps, &mut effects);
+        effects
+    }
+
+    /// A Device object is gone.
+    pub fn object_gone(&mut self, now: Now, id: &str) -> Effects {
+        let mut effects = Effects::default();
+        let name = id.rsplit('/').next().unwrap_or_default();
+        self.remove(now, &DeviceId::from(id), json!({ "id": id, "name": name }), &mut effects);
+        effects
+    }
+
+    /// A DeviceModel object is there, or has changed.
+    pub fn model(&mut self, model: &kube::DeviceModel) {
+        self.models.insert(format!("{}/{}", model.metadata.namespace, model.metadata.name).into(), Rc::new(Model::new(model)));
+    }
+
+    /// A DeviceModel object is gone.
+    pub fn model_gone(&mut self, name: &str) {
+        self.models.remove(name);
+    }
+
+    /// A new session with the cloud: nobody knows what became of the reports.
+    pub fn start_over(&mut self) {
+        self.reports.start_over(self.devices.iter_mut());
+    }
+
+    /// The next report for the cloud: resource, content, and what it tells.
+    pub fn next_report(&mut self, now: Now, on_disk: Option<Ticket>) -> Option<(String, Value, Sent)> {
+        let Self { devices, reports, chance, .. } = self;
+        let id = loop {
+            let id = reports.next(now.mono, on_disk, |id| devices.get(id))?;
+            if devices.contains_key(&id) {
+                break id;
+            }
+        };
+        let device = devices.get_mut(&id)?;
+        reports.sent(device, now.mono);
+        Some(report_of(&id, device, &chance.uuid(), now))
+    }
+
+    /// A report was confirmed; rows worth writing with the next batch.
+    pub fn report_confirmed(&mut self, now: Now, sent: &Sent) -> Vec<(Key, Row)> {
+        let mut rows = Vec::new();
+        if let Some(device) = self.devices.get_mut(&sent.device) {
+            match &sent.what {
+                What::State(state) if device.row.state == *state => {
+                    device.row.state_confirmed = true;
+                    rows.push((Key::new(Table::Devices, sent.device.as_str()), Row::Device(device.row.clone())));
+                }
+                What::State(_) => {}
+                What::Values(values) => {
+                    let known = report::confirm(device, values);
+                    rows.extend(known.into_iter().map(|(name, row)| (Key::new(Table::Confirmed, row_name(&sent.device, &name)), Row::Confirmed(row))));
+                }
+            }
+        }
+        self.reports.settled(&sent.device, self.devices.get_mut(&sent.device), true, now.mono);
+        rows
+    }
+
+    /// A report was not confirmed in time.
+    pub fn report_failed(&mut self, now: Now, sent: &Sent) {
+        self.reports.settled(&sent.device, self.devices.get_mut(&sent.device), false, now.mono);
+    }
+}
+
+/// The state first: it is the shorter, and says whether values mean anything.
+fn report_of(id: &DeviceId, device: &Device, event: &str, now: Now) -> (String, Value, Sent) {
+    if !device.row.state.is_empty() && !device.row.state_confirmed {
+        let content = state_view(device, event, now).to_string();
+        return (format!("device/{id}/state/update"), content.into(), Sent { device: id.clone(), what: What::State(device.row.state.clone()) });
+    }
+    let news = report::news(device);
+    let twin: Map<String, Value> =
+        news.iter().filter_map(|(name, parts, _)| Some((name.to_string(), json!(say::report(device.property(name)?, *parts))))).collect();
+    let content = json!({ "event_id": event, "timestamp": now.wall.0, "twin": twin });
+    let values = news.into_iter().map(|(name, _, versions)| (name, versions)).collect();
+    (format!("device/{id}/twin/edge_updated"), content, Sent { device: id.clone(), what: What::Values(values) })
+}

@@ -1,0 +1,173 @@
+//! What is said about twins on MQTT and to the cloud, as JSON. Members stand in
+//! the order EdgeCore writes them.
+//!
+//! Source: devices.md 2.3-2.10.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::property::{Part, Property, Version};
+use super::request::Refusal;
+
+/// Properties by name; `None` is written as `null`: gone.
+pub type Shown<'a> = BTreeMap<&'a str, Option<PropertyView<'a>>>;
+
+/// A property as it is said.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PropertyView<'a> {
+    /// The value it shall have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<PartView<'a>>,
+    /// The value it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actual: Option<PartView<'a>>,
+    /// Whether it may be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+    /// Its type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TypeView>,
+    /// Version of the expected value; to the cloud only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<Version>,
+    /// Version of the actual value; to the cloud only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actual_version: Option<Version>,
+}
+
+/// A value as it is said; one that is gone has neither member.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PartView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Stamp>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Stamp {
+    timestamp: i64,
+}
+
+/// A type as it is said.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TypeView {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+}
+
+impl<'a> From<&'a Part> for PartView<'a> {
+    fn from(part: &'a Part) -> Self {
+        Self { value: Some(&part.value), metadata: Some(Stamp { timestamp: part.at }) }
+    }
+}
+
+/// Which parts of a property are meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The expected value.
+    pub expected: bool,
+    /// The actual value.
+    pub actual: bool,
+}
+
+impl Parts {
+    /// Both.
+    pub const ALL: Self = Self { expected: true, actual: true };
+}
+
+/// Some parts of a property, without versions.
+pub fn parts(property: &Property, which: Parts) -> PropertyView<'_> {
+    PropertyView {
+        expected: property.expected.as_ref().filter(|_| which.expected).map(PartView::from),
+        actual: property.actual.as_ref().filter(|_| which.actual).map(PartView::from),
+        optional: Some(property.optional),
+        metadata: Some(TypeView { kind: property.kind.name() }),
+        ..PropertyView::default()
+    }
+}
+
+/// A whole property, without versions; `None` when it is gone.
+pub fn whole(property: &Property) -> Option<PropertyView<'_>> {
+    property.is_live().then(|| parts(property, Parts::ALL))
+}
+
+/// What the cloud is told: parts with their versions; those of a property that
+/// is gone are empty.
+pub fn report(property: &Property, which: Parts) -> PropertyView<'_> {
+    let mut view = parts(property, which);
+    if !property.is_live() {
+        view.expected = view.expected.map(|_| PartView::default());
+        view.actual = view.actual.map(|_| PartView::default());
+    }
+    view.expected_version = property.expected.as_ref().filter(|_| which.expected).map(|part| part.version);
+    view.actual_version = property.actual.as_ref().filter(|_| which.actual).map(|part| part.version);
+    view
+}
+
+#[derive(Serialize)]
+struct Twins<'a> {
+    event_id: &'a str,
+    timestamp: i64,
+    twin: &'a Shown<'a>,
+}
+
+/// A result of an update or a get, or a report.
+pub fn twins(event: &str, now: i64, twin: &Shown<'_>) -> Vec<u8> {
+    bytes(&Twins { event_id: event, timestamp: now, twin })
+}
+
+/// A property before and after a change.
+#[derive(Debug, Serialize)]
+pub struct Step<'a> {
+    /// Before; `None` when it was not there.
+    pub last: Option<PropertyView<'a>>,
+    /// After; `None` when it is gone.
+    pub current: Option<PropertyView<'a>>,
+}
+
+/// What changed.
+pub fn document(event: &str, now: i64, twin: &BTreeMap<&str, Step<'_>>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        event_id: &'a str,
+        timestamp: i64,
+        twin: &'a BTreeMap<&'a str, Step<'a>>,
+    }
+    bytes(&Document { event_id: event, timestamp: now, twin })
+}
+
+/// What shall be and is not; `None` when all is as it shall be.
+pub fn delta(event: &str, now: i64, properties: &[Property]) -> Option<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Delta<'a> {
+        event_id: &'a str,
+        timestamp: i64,
+        twin: Shown<'a>,
+        delta: BTreeMap<&'a str, &'a str>,
+    }
+    let delta: BTreeMap<&str, &str> = properties.iter().filter_map(|property| Some((&*property.name, property.delta()?))).collect();
+    let wished = |property: &&Property| property.is_live() && property.expected.as_ref().is_some_and(|expected| !expected.value.is_empty());
+    (!delta.is_empty()).then(|| {
+        let twin = properties.iter().filter(wished).map(|property| (&*property.name, whole(property))).collect();
+        bytes(&Delta { event_id: event, timestamp: now, twin, delta })
+    })
+}
+
+/// Why a request was refused.
+pub fn refusal(refusal: &Refusal, now: i64) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        event_id: &'a str,
+        timestamp: i64,
+        code: u16,
+        reason: &'a str,
+    }
+    bytes(&Refused { event_id: &refusal.event, timestamp: now, code: refusal.code, reason: &refusal.reason })
+}
+
+/// Anything as JSON.
+pub fn bytes(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts and numbers always serialise")
+}
