@@ -4,7 +4,6 @@
 use smol::channel::Sender;
 
 use crate::config;
-#[cfg(not(all(feature = "edgehub", feature = "edged", feature = "eventbus")))]
 use crate::host::tasks::Executor;
 use crate::node::Restored;
 #[cfg(not(feature = "eventbus"))]
@@ -21,7 +20,7 @@ pub use crate::edged::{Edged, open as open_edged};
 #[cfg(feature = "edgehub")]
 pub use crate::edgehub::{EdgeHub, open as open_edgehub};
 #[cfg(feature = "eventbus")]
-pub use crate::eventbus::{EventBus, open as open_eventbus};
+pub use crate::eventbus::EventBus;
 
 /// The disk's shell.
 pub struct Store {
@@ -119,6 +118,12 @@ impl Edged {
 
     /// Drops an order: nothing is ordered of a runtime that is down.
     pub fn hand(&self, _: runtime::Order) {}
+}
+
+/// Opens the broker's client.
+#[cfg(feature = "eventbus")]
+pub fn open_eventbus(config: config::EventBus, node: &str, inbox: Sender<Input>, executor: &Executor) -> EventBus {
+    crate::eventbus::open(config, node, inbox, executor, None)
 }
 
 /// The broker's client of a build without one.

@@ -16,6 +16,10 @@ const LINE: u64 = 64 << 10;
 /// How long somebody may take to ask, or to read an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// A door within the process: who is sent here is served as if he had connected
+/// to a socket.
+pub type Visitors = smol::channel::Sender<UnixStream>;
+
 /// One who asks.
 pub struct Conversation {
     stream: UnixStream,

@@ -1,0 +1,201 @@
+//! A stream to the broker: TCP, TLS, a unix socket, or the broker of this very
+//! process.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::io::split;
+use futures_lite::{AsyncRead, AsyncWrite, future};
+use futures_rustls::pki_types::pem::PemObject;
+use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use futures_rustls::rustls::crypto::ring;
+use futures_rustls::rustls::{self, ClientConfig, RootCertStore};
+use futures_rustls::{TlsConnector, client::TlsStream};
+use smol::Timer;
+use smol::net::TcpStream;
+use smol::net::unix::UnixStream;
+
+use super::codec::Denial;
+use crate::config::{self, Broker, BusMode};
+use crate::host::socket::Visitors;
+
+/// How long a stream may take to open, TLS included.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// An open stream, each way for itself.
+pub struct Stream {
+    /// What the broker says.
+    pub reader: Pin<Box<dyn AsyncRead>>,
+    /// What we say.
+    pub writer: Pin<Box<dyn AsyncWrite>>,
+}
+
+/// Why there is no broker.
+#[derive(Debug)]
+pub enum BusError {
+    /// The broker of this process is not built.
+    NotBuilt,
+    /// A file of the configuration cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It cannot be reached.
+    Unreachable {
+        /// Its address.
+        peer: String,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// No TLS.
+    Tls {
+        /// Its address.
+        peer: String,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// It is reached and says nothing.
+    TimedOut {
+        /// Its address.
+        peer: String,
+    },
+    /// It lets us not in.
+    Denied {
+        /// Its address.
+        peer: String,
+        /// Why.
+        denial: Denial,
+    },
+    /// The connection was there and ended.
+    Lost {
+        /// Its address.
+        peer: String,
+        /// Why.
+        why: String,
+    },
+    /// It says what no broker may say.
+    Malformed {
+        /// Its address.
+        peer: String,
+        /// What.
+        why: String,
+    },
+}
+
+impl std::fmt::Display for BusError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotBuilt => write!(f, "broker: not in this build"),
+            Self::File { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::Unreachable { peer, why } => write!(f, "broker {peer}: {why}"),
+            Self::Tls { peer, why } => write!(f, "TLS with broker {peer}: {why}"),
+            Self::TimedOut { peer } => write!(f, "broker {peer} does not answer"),
+            Self::Denied { peer, denial } => write!(f, "broker {peer} refuses us: {denial}"),
+            Self::Lost { peer, why } => write!(f, "broker {peer}: the connection is lost: {why}"),
+            Self::Malformed { peer, why } => write!(f, "broker {peer} does not speak MQTT 3.1.1: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for BusError {}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => "it does not speak MQTT 3.1.1",
+            Self::ClientId => "it does not take the client id",
+            Self::Unavailable => "it is not available",
+            Self::Password => "bad user name or password",
+            Self::NotAuthorized => "not authorized",
+        })
+    }
+}
+
+/// How people know the broker.
+pub fn peer(config: &config::EventBus) -> String {
+    match (config.mode, &config.server) {
+        (BusMode::Internal | BusMode::Off, _) => "of this process".to_owned(),
+        (BusMode::External, Broker::Tcp(address) | Broker::Tls(address)) => address.clone(),
+        (BusMode::External, Broker::Unix(path)) => path.display().to_string(),
+    }
+}
+
+/// Opens a stream; the certificate files are read anew each time.
+pub async fn dial(config: &config::EventBus, local: Option<&Visitors>) -> Result<Stream, BusError> {
+    future::or(open(config, local), async {
+        Timer::after(LIMIT).await;
+        Err(BusError::TimedOut { peer: peer(config) })
+    })
+    .await
+}
+
+async fn open(config: &config::EventBus, local: Option<&Visitors>) -> Result<Stream, BusError> {
+    let unreachable = |why| BusError::Unreachable { peer: peer(config), why };
+    match (config.mode, &config.server) {
+        (BusMode::Internal | BusMode::Off, _) => {
+            let visitors = local.ok_or(BusError::NotBuilt)?;
+            let (ours, theirs) = UnixStream::pair().map_err(unreachable)?;
+            visitors.send(theirs).await.map_err(|_| unreachable(std::io::ErrorKind::ConnectionRefused.into()))?;
+            Ok(unix(ours))
+        }
+        (BusMode::External, Broker::Unix(path)) => UnixStream::connect(path).await.map(unix).map_err(unreachable),
+        (BusMode::External, Broker::Tcp(address)) => {
+            let stream = tcp(address).await.map_err(unreachable)?;
+            Ok(Stream { reader: Box::pin(stream.clone()), writer: Box::pin(stream) })
+        }
+        (BusMode::External, Broker::Tls(address)) => {
+            let tls = client(config)?;
+            let stream = tcp(address).await.map_err(unreachable)?;
+            let stream = handshake(stream, address, tls).await.map_err(|why| BusError::Tls { peer: peer(config), why })?;
+            let (reader, writer) = split(stream);
+            Ok(Stream { reader: Box::pin(reader), writer: Box::pin(writer) })
+        }
+    }
+}
+
+fn unix(stream: UnixStream) -> Stream {
+    Stream { reader: Box::pin(stream.clone()), writer: Box::pin(stream) }
+}
+
+async fn tcp(address: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Believes the CA of the configuration and nothing else.
+fn client(config: &config::EventBus) -> Result<Arc<ClientConfig>, BusError> {
+    let failed = |path: &Path, why: &dyn std::fmt::Display| BusError::File { path: path.to_owned(), why: why.to_string() };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&config.ca)? {
+        roots.add(certificate).map_err(|why| failed(&config.ca, &why))?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+        .map_err(|why| failed(&config.ca, &why))?
+        .with_root_certificates(roots);
+    let client = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(path)) => {
+            let key = PrivateKeyDer::from_pem_file(path).map_err(|why| failed(path, &why))?;
+            builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|why| failed(certificate, &why))?
+        }
+        (None, _) | (_, None) => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(client))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BusError> {
+    let failed = |why: &dyn std::fmt::Display| BusError::File { path: path.to_owned(), why: why.to_string() };
+    let all: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|why| failed(&why))?;
+    if all.is_empty() { Err(failed(&"there is no certificate in it")) } else { Ok(all) }
+}
+
+async fn handshake(stream: TcpStream, address: &str, client: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| std::io::Error::other(format!("'{host}' is no host name")))?;
+    TlsConnector::from(client).connect(name, stream).await
+}
