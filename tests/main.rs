@@ -3,6 +3,8 @@
 mod architecture;
 mod cli;
 #[cfg(feature = "cloud")]
+mod cloud;
+#[cfg(feature = "cloud")]
 mod live;
 #[cfg(feature = "cloud")]
 mod offline;

@@ -71,6 +71,14 @@ pub const EDGED: &str = "edged";
 pub const WEBSOCKET: &str = "websocket";
 /// Source of what the cloud's edge controller sends.
 pub const EDGE_CONTROLLER: &str = "edgecontroller";
+/// Source of what the cloud's device controller sends.
+pub const DEVICE_CONTROLLER: &str = "devicecontroller";
+/// Source of what devices report, and group of what is said of them.
+pub const TWIN: &str = "twin";
+/// Group of what rules carry between apps and brokers.
+pub const USER: &str = "user";
+/// Source of what rules say to the node's broker.
+pub const ROUTER_EVENTBUS: &str = "router_eventbus";
 /// Group of requests to the edge controller.
 pub const META: &str = "meta";
 /// Group of cluster objects.
@@ -97,6 +105,14 @@ pub mod operation {
     pub const ERROR: &str = "error";
     /// The pulse of a session.
     pub const KEEPALIVE: &str = "keepalive";
+    /// A user message on its way up.
+    pub const UPLOAD: &str = "upload";
+    /// Publish a payload on the node's broker.
+    pub const PUBLISH: &str = "publish";
+    /// Send up what is published on a topic of the node's broker.
+    pub const SUBSCRIBE: &str = "subscribe";
+    /// Do so no more.
+    pub const UNSUBSCRIBE: &str = "unsubscribe";
 }
 
 impl Message {

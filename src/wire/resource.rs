@@ -36,6 +36,10 @@ pub mod kind {
     pub const LEASE: &str = "lease";
     /// A token of a service account.
     pub const TOKEN: &str = "serviceaccounttoken";
+    /// A device.
+    pub const DEVICE: &str = "device";
+    /// A device model.
+    pub const DEVICE_MODEL: &str = "devicemodel";
     /// A Kubernetes Event.
     pub const EVENT: &str = "event";
 }
