@@ -11,7 +11,7 @@ use super::{Exit, Failure};
 use crate::cloud::devicestatus::DEVICE_STATUS;
 use crate::cloud::{self, Options, manifests};
 use crate::host::{self, clock};
-use crate::wire::message::{ROUTER_EVENTBUS, operation};
+use crate::wire::message::{ROUTER_BUS, operation};
 use crate::wire::rfc3339;
 
 /// a small cloud for one bench, tests and demos; at scale use KubeEdge's
@@ -188,7 +188,7 @@ fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
 }
 
 fn to_broker(operation: &str, node: Option<String>, topic: &str, content: Value) -> Value {
-    json!({ "say": { "node": node, "source": ROUTER_EVENTBUS, "operation": operation, "resource": topic, "content": content } })
+    json!({ "say": { "node": node, "source": ROUTER_BUS, "operation": operation, "resource": topic, "content": content } })
 }
 
 fn singular(kind: &str) -> String {

@@ -73,16 +73,18 @@ pub const WEBSOCKET: &str = "websocket";
 pub const EDGE_CONTROLLER: &str = "edgecontroller";
 /// Source of what the cloud's device controller sends.
 pub const DEVICE_CONTROLLER: &str = "devicecontroller";
-/// Source of what devices report, and group of what is said of them.
-pub const TWIN: &str = "twin";
-/// Group of what rules carry between apps and brokers.
-pub const USER: &str = "user";
-/// Source of what rules say to the node's broker.
-pub const ROUTER_EVENTBUS: &str = "router_eventbus";
 /// Group of requests to the edge controller.
 pub const META: &str = "meta";
 /// Group of cluster objects.
 pub const RESOURCE: &str = "resource";
+/// Source of reports about devices, and group of what the cloud says of them.
+pub const TWIN: &str = "twin";
+/// Source of what users say by MQTT.
+pub const BUS: &str = "bus";
+/// Group of what users say and hear.
+pub const USER: &str = "user";
+/// Source of what rules publish and subscribe.
+pub const ROUTER_BUS: &str = "router_eventbus";
 
 /// Types whose objects the cloud sends again when they change, once asked for.
 const KEPT: [&str; 5] = [kind::CONFIG_MAP, kind::SECRET, "persistentvolume", "persistentvolumeclaim", "volumeattachment"];
@@ -103,16 +105,16 @@ pub mod operation {
     pub const RESPONSE: &str = "response";
     /// A failure told to the cloud, which only logs it.
     pub const ERROR: &str = "error";
+    /// Something users say.
+    pub const UPLOAD: &str = "upload";
+    /// Something for a topic.
+    pub const PUBLISH: &str = "publish";
+    /// A rule wants a topic.
+    pub const SUBSCRIBE: &str = "subscribe";
+    /// And no longer.
+    pub const UNSUBSCRIBE: &str = "unsubscribe";
     /// The pulse of a session.
     pub const KEEPALIVE: &str = "keepalive";
-    /// A user message on its way up.
-    pub const UPLOAD: &str = "upload";
-    /// Publish a payload on the node's broker.
-    pub const PUBLISH: &str = "publish";
-    /// Send up what is published on a topic of the node's broker.
-    pub const SUBSCRIBE: &str = "subscribe";
-    /// Do so no more.
-    pub const UNSUBSCRIBE: &str = "unsubscribe";
 }
 
 impl Message {
