@@ -22,9 +22,10 @@ use super::reports::{self, Answer};
 use super::store::{Change, Row, Table};
 use super::{Node, OBJECT_LIMIT};
 use crate::wire::kube::{self, NodeObject, Pod};
-use crate::wire::message::{EDGED, META, Message, RESOURCE, null, operation, raw};
+use crate::wire::message::{EDGED, META, Message, RESOURCE, USER, null, operation, raw};
 use crate::wire::resource::{CLUSTER, Resource, kind};
 use crate::wire::rfc3339;
+use crate::wire::servicebus::Reply;
 
 /// What waits for the disk.
 #[derive(Debug)]
@@ -139,6 +140,9 @@ impl Node {
             && let Some(purpose) = self.link.answered(&message.header.parent_msg_id)
         {
             return self.answered(now, session, message, purpose);
+        }
+        if message.route.group == USER {
+            return self.user_message(now, message);
         }
         let Some(resource) = message.resource().filter(|_| message.route.group == RESOURCE) else {
             self.count("ignored_messages");
@@ -354,6 +358,7 @@ impl Node {
                 }
             }
             Purpose::Orphan(uid) => return self.orphan_answered(now, session, message, &uid, result(content)),
+            Purpose::App { id, .. } => self.service.reply(id, Reply::answered(&message.content)),
             Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
         }
         if let News::Registered(uid) = news {

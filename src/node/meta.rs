@@ -133,7 +133,7 @@ impl Meta {
                 (Table::Tokens, Row::Token { token, issued, expires }) => {
                     meta.tokens.insert(key.name, Token { token: token.into(), issued: Wall(issued), expires: Wall(expires) });
                 }
-                (Table::Objects | Table::Versions | Table::Tokens | Table::Node, _) => {}
+                (_, _) => {}
             }
         }
         for (name, entry) in &mut meta.objects {

@@ -5,7 +5,7 @@
 //! | verb | meaning |
 //! |---|---|
 //! | [`Node::handle`] | something happened; never fails, never blocks |
-//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_answer` | the next thing for that shell, asked only while it has room |
+//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_service`, `poll_answer` | the next thing for that shell, asked only while it has room |
 //! | [`Node::deadline`] | when and why to come back |
 //! | [`Node::on_deadline`] | that instant came; early or twice does no harm |
 //! | [`Node::is_drained`] | after `Stop`: nothing left to say |
@@ -14,6 +14,7 @@
 //! another is passed to it as an argument.
 
 mod answers;
+mod apps;
 pub mod backoff;
 pub mod bus;
 pub mod chance;
@@ -34,6 +35,7 @@ mod purpose;
 mod reports;
 pub mod runtime;
 mod runtime_health;
+pub mod service;
 pub mod store;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -55,11 +57,13 @@ use pod::{Pods, World};
 use presence::{News, Presence};
 use purpose::Purpose;
 use runtime_health::RuntimeHealth;
+use service::Service;
 use store::{Batch, Key, Row, Table};
 
 use crate::config::Config;
 use crate::wire::message::{EDGED, META, json, operation};
 use crate::wire::resource::{Resource, kind};
+use crate::wire::servicebus::Reply;
 
 /// What the disk held at the start.
 #[derive(Debug, Default)]
@@ -91,6 +95,7 @@ pub struct Node {
     lost: Option<String>,
     /// The store was never written, and the runtime not seen yet.
     fresh: bool,
+    service: Service,
     answers: VecDeque<(AskId, Value)>,
     counters: BTreeMap<&'static str, u64>,
     stopping: bool,
@@ -107,6 +112,7 @@ impl Node {
             Row::Text(_) | Row::Object(_) | Row::Version(_) | Row::Token { .. } => None,
         });
         let newly_lost = restored.lost;
+        let service = Service::load(settings.servicebus.enabled, &restored.rows);
         let mut meta = Meta::load(restored.rows);
         let mut disk = Disk::new(restored.last);
         cluster::prune(&mut meta, &mut disk);
@@ -125,6 +131,7 @@ impl Node {
             facts_known: false,
             lost: known_lost,
             fresh,
+            service,
             answers: VecDeque::new(),
             counters: BTreeMap::new(),
             stopping: false,
@@ -170,6 +177,8 @@ impl Node {
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
             Input::BusUp { .. } | Input::BusDown(_) | Input::Published(_) => {}
+            Input::ServiceAsked { id, question } => self.app_asks(now, id, question),
+            Input::ServiceAnswered { id, called } => self.app_answered(now, id, called),
             Input::Facts(facts) => {
                 self.learn(now, *facts);
                 self.collect_images(now);
@@ -212,6 +221,11 @@ impl Node {
     /// The next thing for the broker.
     pub fn poll_bus(&mut self) -> Option<bus::Order> {
         None
+    }
+
+    /// The next thing for apps.
+    pub fn poll_service(&mut self) -> Option<service::Order> {
+        self.service.poll().filter(|_| !self.stopping)
     }
 
     /// The next answer for somebody who asked.
@@ -340,13 +354,20 @@ impl Node {
         } else if self.link.last_end.as_ref() != Some(&end) {
             log::warn!(target: "edgehub", "'{}' cannot be reached: {end}", self.settings.edgehub.websocket);
         }
-        self.link.closed(now, session, end, &mut self.chance);
+        for forsaken in self.link.closed(now, session, end, &mut self.chance) {
+            if let Purpose::App { id, by } = forsaken {
+                self.app_forsaken(id, &by);
+            }
+        }
         self.presence.closed();
         self.count("link_losses");
     }
 
     fn unanswered(&mut self, now: Now, purpose: Purpose) {
         self.count("unanswered_requests");
+        if let Purpose::App { id, by } = &purpose {
+            self.service.reply(*id, Reply::late(by.as_str()));
+        }
         if self.presence.unanswered(now, &purpose) == News::Mute {
             log::warn!(target: "edgehub", "the session answers nothing");
             self.link.hang_up();

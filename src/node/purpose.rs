@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::ids::PodUid;
+use super::ids::{ExchangeId, MsgId, PodUid};
 use super::pod::render::TokenRequest;
 
 /// Why the cloud was asked.
@@ -45,4 +45,11 @@ pub enum Purpose {
     Object(String),
     /// To have a token.
     Token(TokenRequest),
+    /// An app wants to know.
+    App {
+        /// Its question.
+        id: ExchangeId,
+        /// The message that asks.
+        by: MsgId,
+    },
 }

@@ -43,6 +43,8 @@ pub enum Table {
     Tokens,
     /// What the node knows of itself, by name.
     Node,
+    /// What apps may ask the cloud for, by target.
+    Targets,
 }
 
 /// A row. Append only: the position is on disk.

@@ -12,3 +12,4 @@ pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod rfc3339;
+pub mod servicebus;
