@@ -10,6 +10,8 @@ mod live;
 mod offline;
 #[cfg(feature = "cloud")]
 mod random;
+#[cfg(feature = "servicebus")]
+mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
 #[cfg(feature = "edgehub")]
