@@ -18,6 +18,7 @@
 //! | `metamanager` | shell: what must survive, in a journal folded into redb |
 //! | `edged` | shell: pods, through the CRI socket, and their part of the machine |
 //! | `eventbus` | shell: the broker's client, MQTT |
+//! | `servicebus` | shell: HTTP between apps and the cloud |
 //! | [`host`] | clock, chance, tasks, signals, log, local socket; knows nothing of ours |
 //! | `cloud` | the stand-in for one bench: CloudHub and a folder of manifests |
 //!
@@ -57,4 +58,6 @@ pub mod host;
 pub mod metamanager;
 pub mod modules;
 pub mod node;
+#[cfg(feature = "servicebus")]
+pub mod servicebus;
 pub mod wire;

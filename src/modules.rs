@@ -13,6 +13,8 @@ use crate::node::input::Input;
 use crate::node::link;
 #[cfg(not(feature = "edged"))]
 use crate::node::runtime;
+#[cfg(not(feature = "servicebus"))]
+use crate::node::service;
 use crate::node::store::Batch;
 
 #[cfg(feature = "edged")]
@@ -21,6 +23,8 @@ pub use crate::edged::{Edged, open as open_edged};
 pub use crate::edgehub::{EdgeHub, open as open_edgehub};
 #[cfg(feature = "eventbus")]
 pub use crate::eventbus::EventBus;
+#[cfg(feature = "servicebus")]
+pub use crate::servicebus::{ServiceBus, open as open_servicebus};
 
 /// The disk's shell.
 pub struct Store {
@@ -149,6 +153,33 @@ impl EventBus {
     pub fn hand(&self, _: bus::Order) {}
 }
 
+/// HTTP of a build without it.
+#[cfg(not(feature = "servicebus"))]
+#[derive(Debug)]
+pub struct ServiceBus(Sender<Input>);
+
+/// Opens a shell that hears nobody.
+#[cfg(not(feature = "servicebus"))]
+pub fn open_servicebus(_: config::ServiceBus, inbox: Sender<Input>, _: &Executor) -> ServiceBus {
+    ServiceBus(inbox)
+}
+
+#[cfg(not(feature = "servicebus"))]
+impl ServiceBus {
+    /// Another order may be handed over.
+    pub fn room(&self) -> bool {
+        !self.0.is_full()
+    }
+
+    /// Answers that no app can be called.
+    pub fn hand(&mut self, order: service::Order) {
+        if let service::Order::Call(id, _) = order {
+            let called = service::Called::Unreachable("servicebus: not in this build".to_owned());
+            let _ = self.0.try_send(Input::ServiceAnswered { id, called });
+        }
+    }
+}
+
 /// Which modules this build has, for `--version`.
 pub fn built() -> Vec<&'static str> {
     let all = [
@@ -156,6 +187,7 @@ pub fn built() -> Vec<&'static str> {
         ("metamanager", cfg!(feature = "metamanager")),
         ("edged", cfg!(feature = "edged")),
         ("eventbus", cfg!(feature = "eventbus")),
+        ("servicebus", cfg!(feature = "servicebus")),
         ("cloud", cfg!(feature = "cloud")),
     ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()

@@ -3,11 +3,15 @@
 mod architecture;
 mod cli;
 #[cfg(feature = "cloud")]
+mod cloud;
+#[cfg(feature = "cloud")]
 mod live;
 #[cfg(feature = "cloud")]
 mod offline;
 #[cfg(feature = "cloud")]
 mod random;
+#[cfg(feature = "servicebus")]
+mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
 mod vectors;

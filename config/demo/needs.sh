@@ -3,7 +3,7 @@
 # if there is somebody to ask, installs it.
 set -eu
 missing=""
-for need in containerd:containerd runc:runc busybox:busybox-static iptables:iptables ip:iproute2; do
+for need in containerd:containerd runc:runc busybox:busybox-static iptables:iptables ip:iproute2 mosquitto:mosquitto mosquitto_pub:mosquitto-clients; do
   command -v "${need%%:*}" >/dev/null || missing="$missing ${need##*:}"
 done
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing="$missing containernetworking-plugins"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# `make run`: a stand-in cloud, this machine as its edge node, one Deployment.
+# `make run`: a stand-in cloud, this machine as its edge node, one Deployment,
+# one thermometer.
 # Everything lives below ./run and is gone after Ctrl-C but logs and the image.
 #
 #   run.sh SELVEDGE [SECONDS]    stays until Ctrl-C, or SECONDS after the pod runs
@@ -16,14 +17,14 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 clean() {
   trap - INT TERM EXIT
   say "cleaning up"
-  for name in agent cloud; do
+  for name in sensor wish agent mosquitto cloud; do
     [ ! -f "$run/$name.pid" ] || kill "$(cat "$run/$name.pid")" 2>/dev/null || true
     rm -f "$run/$name.pid"
   done
   "$here/containerd.sh" down "$run/containerd" selvedge0
-  rm -rf "$run/cloud" "$run/state" "$run/kubelet" "$run/pods" "$run/containers" "$run"/*.crt "$run"/*.key "$run/selvedge.toml"
+  rm -rf "$run/cloud" "$run/state" "$run/kubelet" "$run/pods" "$run/containers" "$run"/*.crt "$run"/*.key "$run/selvedge.toml" "$run"/mosquitto.conf "$run/mqtt.sock" "$run/delta"
   rmdir /sys/fs/cgroup/*/selvedge-demo/kubepods/* /sys/fs/cgroup/*/selvedge-demo/* /sys/fs/cgroup/*/selvedge-demo /sys/fs/cgroup/selvedge-demo/kubepods/* /sys/fs/cgroup/selvedge-demo/* /sys/fs/cgroup/selvedge-demo 2>/dev/null || true
-  echo "logs are in $run: agent.log, cloud.log, containerd/log"
+  echo "logs are in $run: agent.log, cloud.log, mosquitto.log, containerd/log"
 }
 
 sh "$here/needs.sh"
@@ -34,6 +35,16 @@ trap 'exit 0' INT TERM
 
 say "containerd, of its own"
 "$here/containerd.sh" up "$run/containerd" selvedge0 10.89
+
+say "mosquitto, of its own"
+cat >"$run/mosquitto.conf" <<CONF
+listener 0 $run/mqtt.sock
+allow_anonymous true
+user $(id -un)
+CONF
+mosquitto -c "$run/mosquitto.conf" >"$run/mosquitto.log" 2>&1 &
+echo $! >"$run/mosquitto.pid"
+"$here/thermometer.sh" wait "$run"
 
 say "cloud"
 $cloud run --port 11000 --https-port 11002 --manifests "$here/manifests" >"$run/cloud.log" 2>&1 &
@@ -59,6 +70,8 @@ root = "$run/kubelet"
 pod_logs = "$run/pods"
 container_logs = "$run/containers"
 cgroup_root = "selvedge-demo"
+[eventbus]
+server = "unix://$run/mqtt.sock"
 [control]
 socket = "$run/control.sock"
 TOML
@@ -74,19 +87,28 @@ until ready 2>/dev/null; do
   [ $tries -lt 300 ] || { tail -20 "$run/agent.log" >&2; $cloud get pods; $cloud get events; exit 1; }
   sleep 0.1
 done
+"$here/thermometer.sh" run "$run"
 $cloud get nodes
 $cloud get pods
+$cloud get devices
 say "$ selvedge status"
 "$selvedge" status
 pod=$($cloud get pods | awk 'NR == 2 { print $2 }')
 say "$ selvedge logs $pod"
 "$selvedge" logs "$pod" --tail 3
+# A build without twins has nothing to show here.
+if "$selvedge" twin --help >/dev/null 2>&1; then
+  say "$ selvedge twin watch default/thermometer"
+  timeout 6 "$selvedge" twin watch default/thermometer || true
+fi
 say "running until Ctrl-C; in another terminal:"
 cat <<TEXT
   export SELVEDGE_CONFIG=$run/selvedge.toml
   $selvedge get pods
   $selvedge logs $pod -f
   $cloud get events
+  $cloud get devicestatuses
   edit $here/manifests/hello.yaml and see it follow
+  edit the setpoint in $here/manifests/thermometer.yaml and see the temperature follow
 TEXT
 if [ -n "$stay" ]; then sleep "$stay"; else wait; fi

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use super::ask::Asked;
 use super::output::{self, age, line, table, text};
 use super::{Exit, Failure};
+use crate::cloud::devicestatus::DEVICE_STATUS;
 use crate::cloud::{self, Options, manifests};
 use crate::host::{self, clock};
+use crate::wire::message::{ROUTER_BUS, operation};
+use crate::wire::rfc3339;
 
 /// a small cloud for one bench, tests and demos; at scale use KubeEdge's
 #[derive(FromArgs)]
@@ -30,6 +33,9 @@ enum Command {
     Get(Get),
     Apply(Apply),
     Delete(Delete),
+    Publish(Publish),
+    Subscribe(Subscribe),
+    Unsubscribe(Unsubscribe),
     Watch(Watch),
 }
 
@@ -56,7 +62,8 @@ struct Run {
 #[argh(subcommand, name = "token")]
 struct Token {}
 
-/// list nodes, pods, deployments, configmaps or events
+/// list nodes, pods, deployments, configmaps, events, devices, devicestatuses
+/// or uploads
 #[derive(FromArgs)]
 #[argh(subcommand, name = "get")]
 struct Get {
@@ -95,6 +102,45 @@ struct Delete {
     grace: Option<i64>,
 }
 
+/// publish a payload on a node's broker
+#[derive(FromArgs)]
+#[argh(subcommand, name = "publish")]
+struct Publish {
+    /// the topic
+    #[argh(positional)]
+    topic: String,
+    /// the payload
+    #[argh(positional)]
+    payload: String,
+    /// the node (default: the only one)
+    #[argh(option)]
+    node: Option<String>,
+}
+
+/// have a node send up what its broker gets: see 'get uploads'
+#[derive(FromArgs)]
+#[argh(subcommand, name = "subscribe")]
+struct Subscribe {
+    /// the topic, or a filter
+    #[argh(positional)]
+    topic: String,
+    /// the node (default: the only one)
+    #[argh(option)]
+    node: Option<String>,
+}
+
+/// have a node send up no more of a topic
+#[derive(FromArgs)]
+#[argh(subcommand, name = "unsubscribe")]
+struct Unsubscribe {
+    /// the topic, or a filter
+    #[argh(positional)]
+    topic: String,
+    /// the node (default: the only one)
+    #[argh(option)]
+    node: Option<String>,
+}
+
 /// print every change, one JSON line each
 #[derive(FromArgs)]
 #[argh(subcommand, name = "watch")]
@@ -123,6 +169,9 @@ impl Cloud {
                 let namespace = if delete.kind.starts_with("node") { "" } else { &delete.namespace };
                 tell(json!({ "delete": { "kind": singular(&delete.kind), "namespace": namespace, "name": delete.name, "grace": delete.grace } }))?;
             }
+            Command::Publish(publish) => tell(to_broker(operation::PUBLISH, publish.node, &publish.topic, publish.payload.into()))?,
+            Command::Subscribe(subscribe) => tell(to_broker(operation::SUBSCRIBE, subscribe.node, &subscribe.topic, Value::Null))?,
+            Command::Unsubscribe(unsubscribe) => tell(to_broker(operation::UNSUBSCRIBE, unsubscribe.node, &unsubscribe.topic, Value::Null))?,
             Command::Watch(Watch {}) => {
                 CLOUD.ask(&socket, &json!("watch"), |answer| if line(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })?;
             }
@@ -138,8 +187,16 @@ fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
     cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)
 }
 
+fn to_broker(operation: &str, node: Option<String>, topic: &str, content: Value) -> Value {
+    json!({ "say": { "node": node, "source": ROUTER_BUS, "operation": operation, "resource": topic, "content": content } })
+}
+
 fn singular(kind: &str) -> String {
-    kind.to_lowercase().trim_end_matches('s').to_owned()
+    let kind = kind.to_lowercase();
+    match kind.strip_suffix("statuses").or_else(|| kind.strip_suffix("status")) {
+        Some(of) => format!("{of}status"),
+        None => kind.trim_end_matches('s').to_owned(),
+    }
 }
 
 impl Get {
@@ -155,6 +212,12 @@ impl Get {
                 "node" => table(&["NAME", "READY", "CONNECTED", "VERSION", "RUNTIME"], &rows(items, node)),
                 "pod" => table(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], &rows(items, pod)),
                 "event" => table(&["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], &rows(items, event)),
+                "device" => table(&["NAMESPACE", "NAME", "MODEL", "NODE", "AGE"], &rows(items, device)),
+                DEVICE_STATUS => {
+                    let rows: Vec<_> = items.iter().flat_map(device_status).collect();
+                    table(&["NAMESPACE", "DEVICE", "STATE", "PROPERTY", "REPORTED", "OBSERVED DESIRED"], &rows);
+                }
+                "upload" => table(&["AGE", "NODE", "SOURCE", "TOPIC", "PAYLOAD"], &rows(items, upload)),
                 _ => table(&["NAMESPACE", "NAME", "AGE"], &rows(items, plain)),
             }
             Ok(())
@@ -208,6 +271,36 @@ fn event(event: &Value) -> Vec<String> {
         text(&event["count"]),
         text(&event["message"]),
     ]
+}
+
+fn device(device: &Value) -> Vec<String> {
+    let (meta, spec) = (&device["metadata"], &device["spec"]);
+    vec![
+        text(&meta["namespace"]),
+        text(&meta["name"]),
+        text(&spec["deviceModelRef"]["name"]),
+        text(&spec["nodeName"]),
+        age(&meta["creationTimestamp"], clock::calendar_millis()),
+    ]
+}
+
+/// A row for each property; one without any for a device that reported none.
+fn device_status(object: &Value) -> Vec<Vec<String>> {
+    let (meta, status) = (&object["metadata"], &object["status"]);
+    let row = |twin: &Value| {
+        let (property, reported, desired) = (&twin["propertyName"], &twin["reported"]["value"], &twin["observedDesired"]["value"]);
+        [&meta["namespace"], &meta["name"], &status["state"], property, reported, desired].map(text).to_vec()
+    };
+    match status["twins"].as_array() {
+        Some(twins) if !twins.is_empty() => twins.iter().map(row).collect(),
+        Some(_) | None => vec![row(&Value::Null)],
+    }
+}
+
+fn upload(upload: &Value) -> Vec<String> {
+    let at = upload["at"].as_i64().map_or(Value::Null, |at| rfc3339::seconds(at).into());
+    let payload = upload["content"].as_str().map_or_else(|| upload["content"].to_string(), str::to_owned);
+    vec![age(&at, clock::calendar_millis()), text(&upload["node"]), text(&upload["source"]), text(&upload["resource"]), payload]
 }
 
 fn plain(object: &Value) -> Vec<String> {

@@ -4,19 +4,22 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::controller::{self, Answer, Tokens};
+use super::devices::{Devices, Word};
+use super::devicestatus;
 use super::hub::{self, Hub, Order, Session};
 use super::objects::{Change, Name, Objects, Refusal, Verb, name};
+use super::router::{Saying, Uploads};
 use super::workloads::{self, DEPLOYMENT};
-use crate::wire::message::{EDGE_CONTROLLER, Header, Message, RESOURCE, Route, operation, raw};
+use crate::wire::message::{DEVICE_CONTROLLER, EDGE_CONTROLLER, Header, Message, RESOURCE, Route, TWIN, operation, raw, string};
 use crate::wire::resource::kind;
 
 /// Annotation of objects that come from a folder: the file.
 pub const FROM: &str = "selvedge.io/manifest";
 /// Kinds that people may apply.
-const SERVED: [&str; 4] = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET];
+const SERVED: [&str; 6] = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET, kind::DEVICE, kind::DEVICE_MODEL];
 /// Changes kept for those who watch.
 const NEWS: usize = 4096;
 
@@ -34,6 +37,10 @@ pub struct Now {
 pub struct Cluster {
     objects: Objects,
     hub: Hub,
+    #[serde(default)]
+    devices: Devices,
+    #[serde(skip)]
+    uploads: Uploads,
     /// Makes names and ids: counted, so that a world repeats.
     counter: u64,
     #[serde(skip)]
@@ -57,7 +64,7 @@ impl Cluster {
 
     /// Whether a node is connected.
     pub fn is_connected(&self, node: &str) -> bool {
-        self.hub.is_connected(node)
+        self.hub.session(node).is_some()
     }
 
     fn id(&mut self) -> String {
@@ -80,7 +87,13 @@ impl Cluster {
         let Some(node) = self.hub.node(session).map(str::to_owned) else { return };
         match message.route.operation.as_str() {
             operation::KEEPALIVE => self.hub.keepalive(now.mono, session),
+            _ if Uploads::are(message) => self.uploads.keep(now.wall, &node, message),
             operation::RESPONSE => self.hub.acknowledged(now.mono, session, &message.header.parent_msg_id),
+            _ if message.route.source == TWIN => {
+                if devicestatus::reported(&mut self.objects, message) {
+                    self.confirm(now, session, message);
+                }
+            }
             _ => {
                 let answer = controller::answer(&mut self.objects, now.wall, &node, message, tokens);
                 self.reply(now, session, &node, message, answer);
@@ -116,6 +129,41 @@ impl Cluster {
         }
     }
 
+    /// What a device reported is in its DeviceStatus.
+    fn confirm(&mut self, now: Now, session: Session, report: &Message) {
+        let header = Header { msg_id: self.id(), parent_msg_id: report.header.msg_id.clone(), timestamp: now.wall, ..Header::default() };
+        let route = Route {
+            source: DEVICE_CONTROLLER.to_owned(),
+            group: TWIN.to_owned(),
+            operation: operation::RESPONSE.to_owned(),
+            resource: TWIN.to_owned(),
+            ..Route::default()
+        };
+        self.hub.direct(session, Message { header, route, content: string("OK") });
+    }
+
+    /// Says something to a node's broker or apps; without a name, to the only
+    /// node that is connected.
+    pub fn say(&mut self, now: Now, node: Option<&str>, saying: Saying) -> Result<String, String> {
+        let connected: Vec<&str> = self.hub.connected_nodes().collect();
+        let node = match (node, connected.as_slice()) {
+            (Some(node), _) => node.to_owned(),
+            (None, [only]) => (*only).to_owned(),
+            (None, []) => return Err("no node is connected".to_owned()),
+            (None, several) => return Err(format!("say which node: {}", several.join(", "))),
+        };
+        let session = self.hub.session(&node).ok_or_else(|| format!("node {node} is not connected"))?;
+        let message = saying.message(self.id(), now.wall);
+        let id = message.header.msg_id.clone();
+        self.hub.direct(session, message);
+        Ok(id)
+    }
+
+    /// What came up from brokers and apps, oldest first.
+    pub fn uploads(&self) -> impl Iterator<Item = &Value> {
+        self.uploads.iter()
+    }
+
     /// Creates an object or changes what is described of it, as `kubectl apply`
     /// would.
     pub fn apply(&mut self, now: Now, manifest: Value) -> Result<Name, Refusal> {
@@ -124,7 +172,7 @@ impl Cluster {
         let namespace = meta["namespace"].as_str().unwrap_or("default").to_owned();
         let own = name(&of, &namespace, meta["name"].as_str().unwrap_or_default());
         if !SERVED.contains(&of.as_str()) {
-            return Err(Refusal::invalid(&own, "is of a kind that is not served: Pod, Deployment, ConfigMap and Secret are"));
+            return Err(Refusal::invalid(&own, "is of a kind that is not served: Pod, Deployment, ConfigMap, Secret, Device and DeviceModel are"));
         }
         if own.2.is_empty() {
             return Err(Refusal::invalid(&own, "has no metadata.name"));
@@ -193,7 +241,7 @@ impl Cluster {
     pub fn on_deadline(&mut self, now: Now) {
         for missing in self.hub.on_deadline(now.mono, &self.objects) {
             let verb = if missing.gone { operation::DELETE } else { operation::UPDATE };
-            self.send(now, &missing.node, verb, &missing.name, &missing.object);
+            self.send(now, &missing.node, EDGE_CONTROLLER, verb, &missing.name, &missing.object);
         }
         self.settle(now);
     }
@@ -213,6 +261,7 @@ impl Cluster {
                 self.news.push_back(change);
             }
             let (objects, counter) = (&mut self.objects, &mut self.counter);
+            devicestatus::step(objects, now.wall);
             workloads::step(objects, now.wall, &mut || {
                 *counter += 1;
                 suffix(*counter)
@@ -222,6 +271,9 @@ impl Cluster {
 
     fn tell(&mut self, now: Now, change: &Change) {
         let object = &change.object;
+        if change.name.0 == kind::DEVICE {
+            return self.devices.changed(&self.objects, change).into_iter().for_each(|word| self.tell_of_device(now, word));
+        }
         let nodes = match change.name.0.as_str() {
             kind::POD => object["spec"]["nodeName"].as_str().map(str::to_owned).into_iter().collect(),
             kind::NODE => vec![change.name.2.clone()],
@@ -238,12 +290,32 @@ impl Cluster {
             Verb::Modified => operation::UPDATE,
         };
         for node in nodes {
-            self.send(now, &node, verb, &change.name, object);
+            self.send(now, &node, EDGE_CONTROLLER, verb, &change.name, object);
         }
     }
 
-    fn send(&mut self, now: Now, node: &str, verb: &str, name: &Name, object: &Value) {
-        let message = hub::message(self.id(), now.wall, verb, name, object);
+    fn tell_of_device(&mut self, now: Now, word: Word) {
+        match word {
+            Word::Object { node, verb, name, object } => self.send(now, &node, DEVICE_CONTROLLER, verb, &name, &object),
+            Word::Members { node, added, removed } => {
+                let Some(session) = self.hub.session(&node) else { return };
+                let list = |device: Option<Value>| device.map_or(Value::Null, |device| json!([device]));
+                let content = json!({ "event_id": self.id(), "timestamp": now.wall, "added_devices": list(added), "removed_devices": list(removed) });
+                let header = Header { msg_id: self.id(), timestamp: now.wall, ..Header::default() };
+                let route = Route {
+                    source: DEVICE_CONTROLLER.to_owned(),
+                    group: TWIN.to_owned(),
+                    operation: operation::UPDATE.to_owned(),
+                    resource: "membership".to_owned(),
+                    ..Route::default()
+                };
+                self.hub.direct(session, Message { header, route, content: raw(&content) });
+            }
+        }
+    }
+
+    fn send(&mut self, now: Now, node: &str, source: &str, verb: &str, name: &Name, object: &Value) {
+        let message = hub::message(self.id(), now.wall, source, verb, name, object);
         self.hub.offer(now.mono, node, name, object, message);
     }
 
@@ -266,8 +338,7 @@ impl Cluster {
     pub fn set_root_ca(&mut self, now: Now, pem: &str) {
         let own = name(kind::CONFIG_MAP, "kube-system", super::defaults::ROOT_CA);
         if self.objects.get(&own).is_none() {
-            let _ =
-                self.objects.create(now.wall, own, serde_json::json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": { "ca.crt": pem } }));
+            let _ = self.objects.create(now.wall, own, json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": { "ca.crt": pem } }));
         }
         self.settle(now);
     }

@@ -1,5 +1,5 @@
 //! The stand-in's local socket: what `selvedge cloud get`, `token`, `apply`,
-//! `delete` and `watch` ask.
+//! `delete`, `publish`, `subscribe` and `watch` ask.
 
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use smol::channel;
 use smol::net::unix::{UnixListener, UnixStream};
 
 use super::objects::{self, Change, Refusal, Verb};
+use super::router::Saying;
 use super::{Stand, now};
 use crate::host::socket::{self, Conversation};
 use crate::host::tasks::{Executor, Tasks};
@@ -16,11 +17,14 @@ use crate::host::tasks::{Executor, Tasks};
 /// Changes that may wait for one who watches; then he is dropped.
 const LAG: usize = 4096;
 
+/// What came up is asked for like objects of a kind.
+const UPLOAD: &str = "upload";
+
 /// A question as it comes in, one JSON line.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Question {
-    /// All objects of a kind.
+    /// All objects of a kind, or what came up from brokers and apps.
     Get(String),
     /// A token to join with.
     Token,
@@ -28,6 +32,12 @@ enum Question {
     Apply(Value),
     /// An object to delete.
     Delete { kind: String, namespace: String, name: String, grace: Option<i64> },
+    /// Something for a node's broker or apps; for the only node unless told.
+    Say {
+        node: Option<String>,
+        #[serde(flatten)]
+        saying: Saying,
+    },
     /// All changes from now on.
     Watch,
 }
@@ -50,6 +60,7 @@ async fn converse(stream: UnixStream, stand: &Stand) -> std::io::Result<()> {
     let mut conversation = socket::question(stream).await?;
     let answer = match serde_json::from_str(&conversation.line) {
         Ok(Question::Watch) => return watch(&mut conversation, stand).await,
+        Ok(Question::Get(kind)) if kind == UPLOAD => json!({ "items": stand.cluster.borrow().uploads().collect::<Vec<_>>() }),
         Ok(Question::Get(kind)) => {
             let cluster = stand.cluster.borrow();
             let items: Vec<Value> = cluster.objects().of(&kind).map(|(name, object)| shown(object, cluster.is_connected(&name.2))).collect();
@@ -61,6 +72,10 @@ async fn converse(stream: UnixStream, stand: &Stand) -> std::io::Result<()> {
             let own = objects::name(&kind, &namespace, &name);
             told(stand.act(|cluster| cluster.delete(now(), &own, grace)).map(|()| json!({ "deleted": own })))
         }
+        Ok(Question::Say { node, saying }) => match stand.act(|cluster| cluster.say(now(), node.as_deref(), saying)) {
+            Ok(id) => json!({ "said": id }),
+            Err(why) => json!({ "error": why }),
+        },
         Err(why) => json!({ "error": format!("the question is not understood: {why}") }),
     };
     conversation.say(&answer.to_string()).await

@@ -53,7 +53,7 @@ pub fn answer(objects: &mut Objects, wall: i64, node: &str, message: &Message, t
 }
 
 /// A string that holds JSON means the JSON.
-fn content(message: &Message) -> Value {
+pub fn content(message: &Message) -> Value {
     let value: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
     match value.as_str() {
         Some(text) => serde_json::from_str(text).unwrap_or(value),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::objects::{self, Name, Objects};
-use crate::wire::message::{EDGE_CONTROLLER, Header, Message, RESOURCE, Route, operation, raw};
+use crate::wire::message::{Header, Message, RESOURCE, Route, operation, raw};
 
 /// Without a keepalive for so long, a session ends. Milliseconds, as all here.
 const KEEPALIVE: i64 = 30_000;
@@ -80,8 +80,8 @@ struct Flight {
     tries: u32,
 }
 
-/// A message of the edge controller about an object.
-pub fn message(id: String, wall: i64, verb: &str, name: &Name, object: &Value) -> Message {
+/// A message of a controller about an object.
+pub fn message(id: String, wall: i64, source: &str, verb: &str, name: &Name, object: &Value) -> Message {
     let (kind, namespace, name) = name;
     Message {
         header: Header {
@@ -91,7 +91,7 @@ pub fn message(id: String, wall: i64, verb: &str, name: &Name, object: &Value) -
             ..Header::default()
         },
         route: Route {
-            source: EDGE_CONTROLLER.to_owned(),
+            source: source.to_owned(),
             group: RESOURCE.to_owned(),
             operation: verb.to_owned(),
             resource: format!("{namespace}/{kind}/{name}"),
@@ -107,9 +107,14 @@ impl Hub {
         self.nodes.iter().find(|(_, peer)| peer.live.as_ref().is_some_and(|live| live.session == session)).map(|(name, _)| name.as_str())
     }
 
-    /// Whether a node is connected.
-    pub fn is_connected(&self, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|peer| peer.live.is_some())
+    /// The session of a node that is connected.
+    pub fn session(&self, node: &str) -> Option<Session> {
+        self.nodes.get(node)?.live.as_ref().map(|live| live.session)
+    }
+
+    /// The nodes that are connected.
+    pub fn connected_nodes(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().filter(|(_, peer)| peer.live.is_some()).map(|(node, _)| node.as_str())
     }
 
     /// A node connects; an older connection of it is closed, and what was

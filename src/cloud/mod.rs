@@ -3,7 +3,7 @@
 //! one. At scale the cloud is Kubernetes with CloudCore; this never is.
 //!
 //! `cluster` and what it is made of (`hub`, `controller`, `workloads`,
-//! `objects`) are pure; `https`, `websocket`, `manifests` and `control` touch
+//! `devices`, `router`, `objects`) are pure; `https`, `websocket`, `manifests` and `control` touch
 //! the world.
 
 mod authority;
@@ -11,11 +11,14 @@ pub mod cluster;
 mod control;
 pub mod controller;
 pub mod defaults;
+pub mod devices;
+pub mod devicestatus;
 mod https;
 pub mod hub;
 pub mod manifests;
 pub mod merge;
 pub mod objects;
+pub mod router;
 mod websocket;
 pub mod workloads;
 

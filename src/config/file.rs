@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::Table;
 
 use super::reader::{Faults, Section, nearest};
-use super::{Broker, BusMode, Config, Control, DeviceTwin, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, Taint};
+use super::{Broker, BusMode, Config, Control, DeviceTwin, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, ServiceBus, Taint};
 use crate::wire::quantity::Quantity;
 
 /// Tables of the file.
-const TABLES: [&str; 8] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "control", "log"];
+const TABLES: [&str; 9] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "servicebus", "control", "log"];
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
         edged: edged(&mut file, &mut faults),
         devicetwin: devicetwin(&mut file, &mut faults),
         eventbus: eventbus(&mut file, &mut faults),
+        servicebus: servicebus(&mut file, &mut faults),
         control: control(&mut file, &mut faults),
         log: log(&mut file, &mut faults),
     };
@@ -260,6 +261,24 @@ fn broker(text: &str) -> Option<Broker> {
         "unix" => rest.starts_with('/').then(|| Broker::Unix(rest.into())),
         _ => None,
     }
+}
+
+fn servicebus(file: &mut Table, faults: &mut Faults) -> ServiceBus {
+    let mut section = Section::take(file, "servicebus", faults);
+    let config = ServiceBus {
+        enabled: section.flag("enabled", false),
+        listen: section.address("listen", "127.0.0.1:9060"),
+        timeout: section.duration("timeout", Duration::from_secs(60)),
+        app_timeout: section.duration("app_timeout", Duration::from_secs(10)),
+        hosts: section.list("hosts"),
+        certificate: section.maybe("certificate").map(Into::into),
+        key: section.maybe("key").map(Into::into),
+    };
+    if config.certificate.is_some() != config.key.is_some() {
+        section.fault("certificate", "certificate and key belong together");
+    }
+    section.end(faults);
+    config
 }
 
 fn control(file: &mut Table, faults: &mut Faults) -> Control {

@@ -27,6 +27,8 @@ pub struct Config {
     pub devicetwin: DeviceTwin,
     /// MQTT.
     pub eventbus: EventBus,
+    /// HTTP between apps and the cloud.
+    pub servicebus: ServiceBus,
     /// The local socket.
     pub control: Control,
     /// Filter of the log, as env_logger reads it.
@@ -210,6 +212,25 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.is_empty() { "none" } else { "***" })
     }
+}
+
+/// HTTP between apps and the cloud.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceBus {
+    /// Whether there is any.
+    pub enabled: bool,
+    /// `HOST:PORT` where apps ask the cloud.
+    pub listen: String,
+    /// How long the cloud may take for an answer.
+    pub timeout: Duration,
+    /// How long an app may take for its answer to the cloud.
+    pub app_timeout: Duration,
+    /// Hosts beside this node whose apps the cloud may call.
+    pub hosts: Vec<String>,
+    /// Certificate of the listener, PEM; without one it speaks plain HTTP.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
 }
 
 /// The local socket.

@@ -23,9 +23,10 @@ use super::reports::{self, Answer};
 use super::store::{Change, Row, Table};
 use super::{Node, OBJECT_LIMIT};
 use crate::wire::kube::{self, NodeObject, Pod};
-use crate::wire::message::{EDGED, META, Message, RESOURCE, ROUTER_BUS, TWIN, USER, null, operation, raw};
+use crate::wire::message::{EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw};
 use crate::wire::resource::{CLUSTER, Resource, kind};
 use crate::wire::rfc3339;
+use crate::wire::servicebus;
 
 /// What waits for the disk.
 #[derive(Debug)]
@@ -143,11 +144,11 @@ impl Node {
         {
             return self.answered(now, session, message, purpose);
         }
-        match (message.route.group.as_str(), message.route.source.as_str()) {
+        match message.route.group.as_str() {
             // A late answer.
-            (TWIN, _) if message.route.operation == operation::RESPONSE => return,
-            (TWIN, _) => return self.twin_message(now, message),
-            (USER, ROUTER_BUS) => return self.bus_message(message),
+            TWIN if message.route.operation == operation::RESPONSE => return,
+            TWIN => return self.twin_message(now, message),
+            USER => return self.user_message(now, message),
             _ => {}
         }
         let Some(resource) = message.resource().filter(|_| message.route.group == RESOURCE) else {
@@ -370,6 +371,7 @@ impl Node {
             Purpose::Orphan(uid) => return self.orphan_answered(now, session, message, &uid, result(content)),
             Purpose::DeviceReport(sent) => self.report_confirmed(now, &sent),
             Purpose::Proof(number) => self.uploads_proved(number),
+            Purpose::App { id, .. } => self.service.reply(id, servicebus::Reply::answered(&message.content)),
             Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
         }
         if let News::Registered(uid) = news {

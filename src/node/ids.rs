@@ -88,6 +88,8 @@ number_ids! {
     AskId,
     /// Number of a call from or to a mapper.
     CallId,
+    /// Number of an HTTP exchange with an app; each side counts its own.
+    ExchangeId,
 }
 
 /// A packet that waits for its ack. It dies with its connection to the broker.

@@ -1,8 +1,10 @@
 //! Everything that can wake the node: a closed list.
 
-use super::ids::{AskId, ContainerId, MsgId, OpId, PodUid, Session, Ticket};
+use super::ids::{AskId, ContainerId, ExchangeId, MsgId, OpId, PodUid, Session, Ticket};
 use super::runtime::{Failure, ImageSeen, Outcome, PodSeen, ProbeKind, ProbeResult, RuntimeInfo};
+use super::service::Called;
 use crate::wire::message::Message;
+use crate::wire::servicebus::Question;
 
 /// Something happened.
 #[derive(Debug)]
@@ -69,6 +71,21 @@ pub enum Input {
     BusDown(String),
     /// A message came by the broker.
     Published(super::bus::Publication),
+
+    /// An app asks the cloud something.
+    ServiceAsked {
+        /// The shell's number for it.
+        id: ExchangeId,
+        /// What.
+        question: Question,
+    },
+    /// A call of the cloud to an app ended.
+    ServiceAnswered {
+        /// Which.
+        id: ExchangeId,
+        /// How.
+        called: Called,
+    },
 
     /// The machine: capacity, addresses, pressure.
     Facts(Box<super::presence::Facts>),

@@ -5,7 +5,7 @@
 //! | verb | meaning |
 //! |---|---|
 //! | [`Node::handle`] | something happened; never fails, never blocks |
-//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_answer` | the next thing for that shell, asked only while it has room |
+//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_service`, `poll_answer` | the next thing for that shell, asked only while it has room |
 //! | [`Node::deadline`] | when and why to come back |
 //! | [`Node::on_deadline`] | that instant came; early or twice does no harm |
 //! | [`Node::is_drained`] | after `Stop`: nothing left to say |
@@ -14,6 +14,7 @@
 //! another is passed to it as an argument.
 
 mod answers;
+mod apps;
 pub mod backoff;
 pub mod bus;
 pub mod chance;
@@ -37,6 +38,7 @@ mod purpose;
 mod reports;
 pub mod runtime;
 mod runtime_health;
+pub mod service;
 mod spool;
 pub mod store;
 pub mod twin;
@@ -62,6 +64,7 @@ use pod::{Pods, World};
 use presence::{News, Presence};
 use purpose::Purpose;
 use runtime_health::RuntimeHealth;
+use service::Service;
 use spool::Spool;
 use store::{Batch, Key, Row, Table};
 use twin::Twins;
@@ -69,6 +72,7 @@ use twin::Twins;
 use crate::config::Config;
 use crate::wire::message::{EDGED, META, json, operation};
 use crate::wire::resource::{Resource, kind};
+use crate::wire::servicebus::Reply;
 
 /// What the disk held at the start.
 #[derive(Debug, Default)]
@@ -107,6 +111,7 @@ pub struct Node {
     /// Filters that rules have subscribed.
     subscriptions: BTreeSet<String>,
     watchers: Watchers,
+    service: Service,
     answers: VecDeque<(AskId, Value)>,
     counters: BTreeMap<&'static str, u64>,
     stopping: bool,
@@ -135,6 +140,7 @@ impl Node {
         let twins = Twins::load(&settings.node.name, settings.devicetwin.report_rate, Chance::new(chance.draw()), &mut rows);
         let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, &mut rows);
         let subscriptions = rows.iter().filter(|(key, _)| key.table == Table::Subscriptions).map(|(key, _)| key.name.clone()).collect();
+        let service = Service::load(settings.servicebus.enabled, &rows);
         let mut meta = Meta::load(rows);
         let mut disk = Disk::new(restored.last);
         cluster::prune(&mut meta, &mut disk);
@@ -159,6 +165,7 @@ impl Node {
             bus_is_up: false,
             subscriptions,
             watchers: Watchers::default(),
+            service,
             answers: VecDeque::new(),
             counters: BTreeMap::new(),
             stopping: false,
@@ -211,6 +218,8 @@ impl Node {
                 self.published(now, publication);
                 return self.tell_of_devices(now);
             }
+            Input::ServiceAsked { id, question } => self.app_asks(now, id, question),
+            Input::ServiceAnswered { id, called } => self.app_answered(now, id, called),
             Input::Facts(facts) => {
                 self.learn(now, *facts);
                 self.collect_images(now);
@@ -256,6 +265,11 @@ impl Node {
     /// The next thing for the broker.
     pub fn poll_bus(&mut self) -> Option<bus::Order> {
         self.outbox.poll()
+    }
+
+    /// The next thing for apps.
+    pub fn poll_service(&mut self) -> Option<service::Order> {
+        self.service.poll().filter(|_| !self.stopping)
     }
 
     /// The next answer for somebody who asked.
@@ -394,7 +408,11 @@ impl Node {
         } else if self.link.last_end.as_ref() != Some(&end) {
             log::warn!(target: "edgehub", "'{}' cannot be reached: {end}", self.settings.edgehub.websocket);
         }
-        self.link.closed(now, session, end, &mut self.chance);
+        for forsaken in self.link.closed(now, session, end, &mut self.chance) {
+            if let Purpose::App { id, by } = forsaken {
+                self.app_forsaken(id, &by);
+            }
+        }
         self.presence.closed();
         self.count("link_losses");
     }
@@ -405,6 +423,8 @@ impl Node {
             self.twins.report_failed(now, sent);
         } else if let Purpose::Proof(_) = &purpose {
             self.spool.unproved();
+        } else if let Purpose::App { id, by } = &purpose {
+            self.service.reply(*id, Reply::late(by.as_str()));
         }
         if self.presence.unanswered(now, &purpose) == News::Mute {
             log::warn!(target: "edgehub", "the session answers nothing");

@@ -252,7 +252,8 @@ impl Presence {
             | Purpose::Object(_)
             | Purpose::Token(_)
             | Purpose::DeviceReport(_)
-            | Purpose::Proof(_) => News::None,
+            | Purpose::Proof(_)
+            | Purpose::App { .. } => News::None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::ids::PodUid;
+use super::ids::{ExchangeId, MsgId, PodUid};
 use super::pod::render::TokenRequest;
 use super::spool::Number;
 use super::twin::Sent;
@@ -51,4 +51,11 @@ pub enum Purpose {
     DeviceReport(Sent),
     /// To know that all uploads up to one have arrived.
     Proof(Number),
+    /// An app wants to know.
+    App {
+        /// Its question.
+        id: ExchangeId,
+        /// The message that asks.
+        by: MsgId,
+    },
 }

@@ -54,6 +54,8 @@ pub enum Table {
     Spool,
     /// Filters that rules have subscribed, by filter.
     Subscriptions,
+    /// What apps may ask the cloud for, by target.
+    Targets,
 }
 
 /// A row. Append only: the position is on disk.

@@ -71,6 +71,8 @@ pub const EDGED: &str = "edged";
 pub const WEBSOCKET: &str = "websocket";
 /// Source of what the cloud's edge controller sends.
 pub const EDGE_CONTROLLER: &str = "edgecontroller";
+/// Source of what the cloud's device controller sends.
+pub const DEVICE_CONTROLLER: &str = "devicecontroller";
 /// Group of requests to the edge controller.
 pub const META: &str = "meta";
 /// Group of cluster objects.
@@ -83,6 +85,10 @@ pub const BUS: &str = "bus";
 pub const USER: &str = "user";
 /// Source of what rules publish and subscribe.
 pub const ROUTER_BUS: &str = "router_eventbus";
+/// Source of what rules ask of apps, and allow them.
+pub const ROUTER_SERVICE: &str = "router_servicebus";
+/// Source of what apps say.
+pub const SERVICE: &str = "servicebus";
 
 /// Types whose objects the cloud sends again when they change, once asked for.
 const KEPT: [&str; 5] = [kind::CONFIG_MAP, kind::SECRET, "persistentvolume", "persistentvolumeclaim", "volumeattachment"];
@@ -111,6 +117,10 @@ pub mod operation {
     pub const SUBSCRIBE: &str = "subscribe";
     /// And no longer.
     pub const UNSUBSCRIBE: &str = "unsubscribe";
+    /// A rule lets apps ask for a target.
+    pub const START: &str = "start";
+    /// And no longer.
+    pub const STOP: &str = "stop";
     /// The pulse of a session.
     pub const KEEPALIVE: &str = "keepalive";
 }

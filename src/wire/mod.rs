@@ -12,4 +12,5 @@ pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod rfc3339;
+pub mod servicebus;
 pub mod topic;

@@ -1,0 +1,92 @@
+//! The router's part of the cloud: messages to the node's broker and apps, and
+//! what comes up from them. Lost when the node is away; nobody confirms them.
+//!
+//! Source: devices.md 1.6 and 6.
+
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::wire::message::{Header, Message, Route, USER, operation, raw};
+
+/// Uploads that are kept.
+const UPLOADS: usize = 100;
+/// And how large they may be in total, bytes of JSON.
+const SIZE: usize = 1 << 20;
+
+/// What is said to a node by rules.
+#[derive(Debug, Deserialize)]
+pub struct Saying {
+    /// `router_eventbus` or `router_servicebus`.
+    pub source: String,
+    /// What to do.
+    pub operation: String,
+    /// A topic, a target.
+    pub resource: String,
+    /// A payload, or nothing.
+    #[serde(default)]
+    pub content: Value,
+}
+
+impl Saying {
+    /// As it travels.
+    pub fn message(self, id: String, wall: i64) -> Message {
+        let Self { source, operation, resource, content } = self;
+        Message {
+            header: Header { msg_id: id, timestamp: wall, ..Header::default() },
+            route: Route { source, group: USER.to_owned(), operation, resource, ..Route::default() },
+            content: raw(&content),
+        }
+    }
+}
+
+/// The newest messages that came up.
+#[derive(Debug, Default)]
+pub struct Uploads {
+    kept: VecDeque<Value>,
+    size: usize,
+}
+
+impl Uploads {
+    /// Whether a message is one of them.
+    pub fn are(message: &Message) -> bool {
+        message.route.group == USER && message.route.operation == operation::UPLOAD
+    }
+
+    /// Keeps one; the oldest make room.
+    pub fn keep(&mut self, wall: i64, node: &str, message: &Message) {
+        let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
+        let Route { source, resource, .. } = &message.route;
+        let upload = json!({ "at": wall, "node": node, "source": source, "resource": resource, "parent": message.header.parent_msg_id, "content": content });
+        self.size += upload.to_string().len();
+        self.kept.push_back(upload);
+        while self.kept.len() > UPLOADS || self.size > SIZE {
+            let Some(oldest) = self.kept.pop_front() else { break };
+            self.size -= oldest.to_string().len();
+        }
+    }
+
+    /// All that are kept, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.kept.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_are_bounded_in_number_and_bytes() {
+        let mut uploads = Uploads::default();
+        let saying = |content: Value| Saying { source: "bus".to_owned(), operation: operation::UPLOAD.to_owned(), resource: "t".to_owned(), content };
+        let small = saying("x".into()).message("1".to_owned(), 0);
+        assert!(Uploads::are(&small));
+        (0..150).for_each(|at| uploads.keep(at, "n", &small));
+        assert_eq!((uploads.iter().count(), uploads.iter().next().expect("some")["at"].as_i64()), (UPLOADS, Some(50)));
+        uploads.keep(150, "n", &saying("y".repeat(SIZE / 2).into()).message("2".to_owned(), 0));
+        uploads.keep(151, "n", &saying("y".repeat(SIZE / 2).into()).message("2".to_owned(), 0));
+        assert_eq!(uploads.iter().map(|upload| upload["at"].as_i64().unwrap_or_default()).collect::<Vec<_>>(), [151]);
+    }
+}
