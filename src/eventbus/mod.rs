@@ -12,6 +12,7 @@ mod codec;
 mod dial;
 mod link;
 mod session;
+pub mod trial;
 
 use std::rc::Rc;
 use std::time::Duration;
