@@ -8,7 +8,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`cli`] | argv to exit code: run, join, check, status, get, describe, logs |
+//! | [`cli`] | argv to exit code: run, join, check, status, get, describe, logs, mqtt |
 //! | [`config`] | the TOML file as typed, complete settings, or all its faults |
 //! | [`agent`] | the one loop between the node and its shells |
 //! | [`modules`] | which shells this build has; the only place that asks for features |

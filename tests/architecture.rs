@@ -44,7 +44,7 @@ fn named(line: &str) -> Vec<String> {
 
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["agent", "cloud", "config", "edgehub", "host", "modules", "node", "wire"]),
+    ("cli", &["agent", "cloud", "config", "edgehub", "eventbus", "host", "modules", "node", "wire"]),
     ("agent", &["config", "host", "modules", "node"]),
     ("modules", &["config", "edged", "edgehub", "eventbus", "host", "metamanager", "node", "servicebus"]),
     ("config", &["wire"]),

@@ -78,3 +78,15 @@ fn the_doctor_ends_with_a_code_and_speaks_json() {
     assert!(told.contains("/nonexistent/containerd.sock"), "{told}");
     std::fs::remove_file(path).expect("it is ours");
 }
+
+#[test]
+#[cfg(feature = "eventbus")]
+fn a_broker_that_is_not_there_is_said_to_be_and_what_may_mend_it() {
+    for (server, words) in [("unix:///nonexistent/mqtt.sock", "is it running"), ("tcp://127.0.0.1:1", "broker 127.0.0.1:1")] {
+        let path = file("broker.toml", &format!("[eventbus]\nserver = \"{server}\"\n"));
+        let output = selvedge(path.to_str().expect("text"), &["mqtt", "test"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains(words), "{output:?}");
+        std::fs::remove_file(path).expect("it is ours");
+    }
+}

@@ -140,9 +140,13 @@ impl Agent {
         self.node.handle(now(), input);
     }
 
-    /// The next input, or `None` when it is time.
+    /// The next input, or `None` when it is time, or when the broker's client
+    /// has room again: that is nothing the node must hear.
     async fn next(&self, inputs: &Receiver<Input>, wake: Option<Mono>) -> Option<Input> {
-        let input = async { inputs.recv().await.ok() };
+        let input = future::or(async { inputs.recv().await.ok() }, async {
+            self.eventbus.freed().await;
+            None
+        });
         match wake {
             None => input.await,
             Some(at) => {

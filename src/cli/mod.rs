@@ -6,6 +6,8 @@ mod check;
 mod cloud;
 #[cfg(feature = "edgehub")]
 mod join;
+#[cfg(feature = "eventbus")]
+mod mqtt;
 mod output;
 mod questions;
 mod twin;
@@ -77,6 +79,8 @@ enum Command {
     Describe(questions::Describe),
     Logs(questions::Logs),
     Twin(twin::Twin),
+    #[cfg(feature = "eventbus")]
+    Mqtt(mqtt::Mqtt),
     #[cfg(feature = "cloud")]
     Cloud(cloud::Cloud),
 }
@@ -117,6 +121,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     let path = arguments.config.or_else(|| std::env::var_os("SELVEDGE_CONFIG").map(PathBuf::from)).unwrap_or_else(|| CONFIG.into());
     match arguments.command {
         None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe, logs or twin; --help tells more".to_owned())),
+        None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe, logs or mqtt; --help tells more".to_owned())),
         Some(Command::Run(Run {})) => run(config::load(&path)?),
         #[cfg(feature = "edgehub")]
         Some(Command::Join(join)) => join.run(&path),
@@ -126,6 +131,8 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Some(Command::Describe(describe)) => describe.run(&socket(&path)),
         Some(Command::Logs(logs)) => logs.run(&socket(&path)),
         Some(Command::Twin(twin)) => twin.run(&socket(&path)),
+        #[cfg(feature = "eventbus")]
+        Some(Command::Mqtt(mqtt)) => mqtt.run(&path),
         #[cfg(feature = "cloud")]
         Some(Command::Cloud(cloud)) => cloud.run(),
     }

@@ -77,6 +77,13 @@ pub enum BusError {
         /// Why.
         why: String,
     },
+    /// It took a message and did not give it back.
+    Silent {
+        /// Its address.
+        peer: String,
+        /// On which topic.
+        topic: String,
+    },
     /// It says what no broker may say.
     Malformed {
         /// Its address.
@@ -96,12 +103,31 @@ impl std::fmt::Display for BusError {
             Self::TimedOut { peer } => write!(f, "broker {peer} does not answer"),
             Self::Denied { peer, denial } => write!(f, "broker {peer} refuses us: {denial}"),
             Self::Lost { peer, why } => write!(f, "broker {peer}: the connection is lost: {why}"),
+            Self::Silent { peer, topic } => write!(f, "broker {peer}: a message on '{topic}' does not come back"),
             Self::Malformed { peer, why } => write!(f, "broker {peer} does not speak MQTT 3.1.1: {why}"),
         }
     }
 }
 
 impl std::error::Error for BusError {}
+
+impl BusError {
+    /// What may mend it.
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::NotBuilt => "set eventbus.mode to external, and eventbus.server",
+            Self::File { .. } => "look at eventbus.ca, certificate and key",
+            Self::Unreachable { .. } | Self::TimedOut { .. } => "is it running (systemctl start mosquitto), and is eventbus.server right?",
+            Self::Tls { .. } => "is eventbus.ca the CA of the broker, and does its certificate name the host of eventbus.server?",
+            Self::Denied { denial: Denial::Password | Denial::NotAuthorized, .. } => "look at eventbus.user and password, and at the broker's users",
+            Self::Denied { denial: Denial::ClientId, .. } => "set eventbus.client_id to what the broker allows",
+            Self::Denied { denial: Denial::Protocol, .. } | Self::Malformed { .. } => "eventbus.server must name an MQTT 3.1.1 listener",
+            Self::Denied { denial: Denial::Unavailable, .. } => "look at the broker's log",
+            Self::Lost { .. } => "the broker's log tells why: a listener with TLS wants ssl://",
+            Self::Silent { .. } => "may this user publish and subscribe there?",
+        }
+    }
+}
 
 impl std::fmt::Display for Denial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

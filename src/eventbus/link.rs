@@ -1,13 +1,13 @@
 //! One connection to the broker, from its first word to its end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use log::Level;
 use smol::Timer;
-use smol::channel::{Receiver, Sender};
+use smol::channel::{self, Receiver, Sender};
 
 use super::codec::{self, Hello, Said};
 use super::dial::{BusError, Stream};
@@ -26,24 +26,39 @@ const CHUNK: usize = 16 << 10;
 /// Lines that repeat are written so often.
 const SPARSE: Duration = Duration::from_secs(60);
 
-/// A session that several may use, and a pen that is taken up when there is
-/// something to write.
+/// A session that several may use, a pen that is taken up when there is
+/// something to write, and a bell for who found no room.
 #[derive(Debug)]
 pub struct Shared {
     session: RefCell<Session>,
     pen: (Sender<()>, Receiver<()>),
+    bell: (Sender<()>, Receiver<()>),
+    was_full: Cell<bool>,
     lines: RefCell<[Sparse; 4]>,
 }
 
 impl Shared {
     /// Shares a session.
     pub fn new(session: Session) -> Self {
-        Self { session: RefCell::new(session), pen: smol::channel::bounded(1), lines: RefCell::new([const { Sparse::new(SPARSE) }; 4]) }
+        Self {
+            session: RefCell::new(session),
+            pen: channel::bounded(1),
+            bell: channel::bounded(1),
+            was_full: Cell::new(false),
+            lines: RefCell::new([const { Sparse::new(SPARSE) }; 4]),
+        }
     }
 
     /// Another order may be handed over.
     pub fn room(&self) -> bool {
-        self.session.borrow().room()
+        let room = self.session.borrow().room();
+        self.was_full.set(!room);
+        room
+    }
+
+    /// Waits until there is room again for one who found none.
+    pub async fn freed(&self) {
+        let _ = self.bell.1.recv().await;
     }
 
     /// Takes an order of the node.
@@ -53,7 +68,7 @@ impl Shared {
 
     /// The connection is gone; whether there was one.
     pub fn down(&self) -> bool {
-        self.session.borrow_mut().down()
+        self.with(Session::down)
     }
 
     /// Does something to the session, and what follows from it.
@@ -62,6 +77,10 @@ impl Shared {
         let done = what(&mut session);
         if session.has_output() {
             let _ = self.pen.0.try_send(());
+        }
+        if self.was_full.get() && session.room() {
+            self.was_full.set(false);
+            let _ = self.bell.0.try_send(());
         }
         session.remarks().for_each(|remark| self.tell(&remark));
         done
@@ -147,7 +166,7 @@ impl Link {
         let write = async {
             let mut output = BytesMut::new();
             loop {
-                shared.session.borrow_mut().output(&mut output);
+                shared.with(|session| session.output(&mut output));
                 if output.is_empty() {
                     let _ = shared.pen.1.recv().await;
                 } else if let Err(why) = in_time(&mut writer, &output).await {

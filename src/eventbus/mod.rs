@@ -12,10 +12,12 @@ mod codec;
 mod dial;
 mod link;
 mod session;
+pub mod trial;
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future;
 use smol::Timer;
 use smol::channel::Sender;
 
@@ -64,6 +66,14 @@ impl EventBus {
     /// Another order may be handed over.
     pub fn room(&self) -> bool {
         self.0.as_ref().is_none_or(|(shared, _)| shared.room())
+    }
+
+    /// Waits until there is room again, once there was none.
+    pub async fn freed(&self) {
+        match &self.0 {
+            Some((shared, _)) => shared.freed().await,
+            None => future::pending().await,
+        }
     }
 
     /// Carries an order out.
@@ -213,6 +223,28 @@ mod tests {
             assert!(world.down().await.contains("lost"));
             let mut broker = world.up(true).await;
             expect(&mut broker, b"\x3a\x06\x00\x01c\x00\x01z").await;
+        });
+    }
+
+    #[test]
+    fn who_found_no_room_is_called_when_there_is_some() {
+        let world = world();
+        world.executor.block_on(async {
+            let mut broker = world.up(false).await;
+            // Until it is full of what the broker has read and not acknowledged.
+            while world.bus.room() {
+                let mut count = 0;
+                while world.bus.room() {
+                    world.bus.hand(Order::Publish { topic: "c".to_owned(), payload: vec![0; 1000] });
+                    count += 1;
+                }
+                broker.read_exact(&mut vec![0; count * 1008]).await.expect("it speaks");
+            }
+            while future::poll_once(world.bus.freed()).await.is_some() {}
+            assert!(!world.bus.room());
+            broker.write_all(b"\x40\x02\x00\x01").await.expect("it listens");
+            world.bus.freed().await;
+            assert!(world.bus.room());
         });
     }
 
