@@ -5,12 +5,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_lite::future;
 use selvedge::config::file;
+use selvedge::host::clock;
 use selvedge::host::tasks::Executor;
 use selvedge::node::ids::Session;
 use selvedge::node::input::{Input, LinkEnd};
@@ -36,7 +37,7 @@ struct Bench {
     shell: ServiceBus,
     inputs: Receiver<Input>,
     session: Option<Session>,
-    started: Instant,
+    started: Duration,
     /// What came up from the shell's side.
     up: Vec<Message>,
     stored: Vec<Change>,
@@ -52,13 +53,13 @@ impl Bench {
         let shell = servicebus::open(config.servicebus.clone(), inbox, executor);
         let now = Now { mono: Mono(1), wall: Wall(1_795_346_000_000) };
         let node = Node::new(config, Restored { rows, ..Restored::default() }, 7, now);
-        let mut bench = Self { node, shell, inputs, session: None, started: Instant::now(), up: Vec::new(), stored: Vec::new(), answers: true, sent: 0 };
+        let mut bench = Self { node, shell, inputs, session: None, started: clock::monotonic(), up: Vec::new(), stored: Vec::new(), answers: true, sent: 0 };
         bench.hand_out();
         bench
     }
 
     fn now(&self) -> Now {
-        let passed = self.started.elapsed();
+        let passed = clock::monotonic() - self.started;
         Now { mono: Mono(1 + u64::try_from(passed.as_nanos()).expect("soon")), wall: Wall(1_795_346_000_000) }
     }
 
@@ -173,9 +174,7 @@ impl Bench {
     /// The listener opens in a task of its own.
     async fn listening(&mut self, port: u16) {
         self.during(move || {
-            let end = Instant::now() + LIMIT;
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(Instant::now() < end, "nobody listens");
                 std::thread::yield_now();
             }
         })

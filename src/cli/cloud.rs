@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::ask::Asked;
@@ -11,7 +13,7 @@ use super::{Exit, Failure};
 use crate::cloud::devicestatus::DEVICE_STATUS;
 use crate::cloud::{self, Options, manifests};
 use crate::host::{self, clock};
-use crate::wire::message::{ROUTER_BUS, operation};
+use crate::wire::message::{ROUTER_BUS, ROUTER_SERVICE, operation};
 use crate::wire::rfc3339;
 
 /// a small cloud for one bench, tests and demos; at scale use KubeEdge's
@@ -36,6 +38,9 @@ enum Command {
     Publish(Publish),
     Subscribe(Subscribe),
     Unsubscribe(Unsubscribe),
+    Call(Call),
+    Allow(Allow),
+    Forbid(Forbid),
     Watch(Watch),
 }
 
@@ -141,6 +146,48 @@ struct Unsubscribe {
     node: Option<String>,
 }
 
+/// call an app on a node by HTTP: see 'get uploads' for its answer
+#[derive(FromArgs)]
+#[argh(subcommand, name = "call")]
+struct Call {
+    /// GET, POST, ...
+    #[argh(positional)]
+    method: String,
+    /// PORT:/PATH
+    #[argh(positional)]
+    target: String,
+    /// the body
+    #[argh(positional, default = "String::new()")]
+    body: String,
+    /// the node (default: the only one)
+    #[argh(option)]
+    node: Option<String>,
+}
+
+/// let apps on a node ask for a target
+#[derive(FromArgs)]
+#[argh(subcommand, name = "allow")]
+struct Allow {
+    /// the target
+    #[argh(positional)]
+    target: String,
+    /// the node (default: the only one)
+    #[argh(option)]
+    node: Option<String>,
+}
+
+/// let apps on a node ask for a target no more
+#[derive(FromArgs)]
+#[argh(subcommand, name = "forbid")]
+struct Forbid {
+    /// the target
+    #[argh(positional)]
+    target: String,
+    /// the node (default: the only one)
+    #[argh(option)]
+    node: Option<String>,
+}
+
 /// print every change, one JSON line each
 #[derive(FromArgs)]
 #[argh(subcommand, name = "watch")]
@@ -169,9 +216,15 @@ impl Cloud {
                 let namespace = if delete.kind.starts_with("node") { "" } else { &delete.namespace };
                 tell(json!({ "delete": { "kind": singular(&delete.kind), "namespace": namespace, "name": delete.name, "grace": delete.grace } }))?;
             }
-            Command::Publish(publish) => tell(to_broker(operation::PUBLISH, publish.node, &publish.topic, publish.payload.into()))?,
-            Command::Subscribe(subscribe) => tell(to_broker(operation::SUBSCRIBE, subscribe.node, &subscribe.topic, Value::Null))?,
-            Command::Unsubscribe(unsubscribe) => tell(to_broker(operation::UNSUBSCRIBE, unsubscribe.node, &unsubscribe.topic, Value::Null))?,
+            Command::Publish(publish) => tell(by_rule(ROUTER_BUS, operation::PUBLISH, publish.node, &publish.topic, publish.payload.into()))?,
+            Command::Subscribe(subscribe) => tell(by_rule(ROUTER_BUS, operation::SUBSCRIBE, subscribe.node, &subscribe.topic, Value::Null))?,
+            Command::Unsubscribe(unsubscribe) => tell(by_rule(ROUTER_BUS, operation::UNSUBSCRIBE, unsubscribe.node, &unsubscribe.topic, Value::Null))?,
+            Command::Call(call) => {
+                let content = json!({ "header": null, "body": STANDARD.encode(&call.body), "method": call.method, "url": "" });
+                tell(by_rule(ROUTER_SERVICE, &call.method, call.node, &call.target, content))?;
+            }
+            Command::Allow(allow) => tell(by_rule(ROUTER_SERVICE, operation::START, allow.node, &allow.target, Value::Null))?,
+            Command::Forbid(forbid) => tell(by_rule(ROUTER_SERVICE, operation::STOP, forbid.node, &forbid.target, Value::Null))?,
             Command::Watch(Watch {}) => {
                 CLOUD.ask(&socket, &json!("watch"), |answer| if line(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })?;
             }
@@ -187,8 +240,9 @@ fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
     cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)
 }
 
-fn to_broker(operation: &str, node: Option<String>, topic: &str, content: Value) -> Value {
-    json!({ "say": { "node": node, "source": ROUTER_BUS, "operation": operation, "resource": topic, "content": content } })
+/// What a Rule would say.
+fn by_rule(source: &str, operation: &str, node: Option<String>, resource: &str, content: Value) -> Value {
+    json!({ "say": { "node": node, "source": source, "operation": operation, "resource": resource, "content": content } })
 }
 
 fn singular(kind: &str) -> String {
@@ -299,7 +353,16 @@ fn device_status(object: &Value) -> Vec<Vec<String>> {
 
 fn upload(upload: &Value) -> Vec<String> {
     let at = upload["at"].as_i64().map_or(Value::Null, |at| rfc3339::seconds(at).into());
-    let payload = upload["content"].as_str().map_or_else(|| upload["content"].to_string(), str::to_owned);
+    let content = &upload["content"];
+    // An app's answer, or text as it is.
+    let payload = match (content["status_code"].as_u64(), content.as_str()) {
+        (Some(status), _) => {
+            let body = STANDARD.decode(content["body"].as_str().unwrap_or_default()).unwrap_or_default();
+            format!("{status} {}", String::from_utf8_lossy(&body).trim_end())
+        }
+        (None, Some(text)) => text.to_owned(),
+        (None, None) => content.to_string(),
+    };
     vec![age(&at, clock::calendar_millis()), text(&upload["node"]), text(&upload["source"]), text(&upload["resource"]), payload]
 }
 

@@ -11,7 +11,7 @@ use super::devices::{Devices, Word};
 use super::devicestatus;
 use super::hub::{self, Hub, Order, Session};
 use super::objects::{Change, Name, Objects, Refusal, Verb, name};
-use super::router::{Saying, Uploads};
+use super::router::{self, Saying, Uploads};
 use super::workloads::{self, DEPLOYMENT};
 use crate::wire::message::{DEVICE_CONTROLLER, EDGE_CONTROLLER, Header, Message, RESOURCE, Route, TWIN, operation, raw, string};
 use crate::wire::resource::kind;
@@ -87,7 +87,12 @@ impl Cluster {
         let Some(node) = self.hub.node(session).map(str::to_owned) else { return };
         match message.route.operation.as_str() {
             operation::KEEPALIVE => self.hub.keepalive(now.mono, session),
-            _ if Uploads::are(message) => self.uploads.keep(now.wall, &node, message),
+            _ if Uploads::are(message) => {
+                self.uploads.keep(now.wall, &node, message);
+                if let Some(answer) = router::answer(self.id(), now.wall, message) {
+                    self.hub.direct(session, answer);
+                }
+            }
             operation::RESPONSE => self.hub.acknowledged(now.mono, session, &message.header.parent_msg_id),
             _ if message.route.source == TWIN => {
                 if devicestatus::reported(&mut self.objects, message) {

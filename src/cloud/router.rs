@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::message::{Header, Message, Route, USER, operation, raw};
+use crate::wire::message::{Header, Message, Route, SERVICE, USER, operation, raw, string};
 
 /// Uploads that are kept.
 const UPLOADS: usize = 100;
@@ -39,6 +39,16 @@ impl Saying {
             content: raw(&content),
         }
     }
+}
+
+/// What an app that asks the cloud is answered: a Rule would ask a server.
+pub fn answer(id: String, wall: i64, message: &Message) -> Option<Message> {
+    let asked = message.route.source == SERVICE && message.header.parent_msg_id.is_empty();
+    asked.then(|| Message {
+        header: Header { msg_id: id, parent_msg_id: message.header.msg_id.clone(), timestamp: wall, ..Header::default() },
+        route: Route { operation: operation::RESPONSE.to_owned(), ..message.route.clone() },
+        content: string(&format!("the stand-in heard it for {}", message.route.resource)),
+    })
 }
 
 /// The newest messages that came up.
@@ -76,6 +86,16 @@ impl Uploads {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_app_that_asks_is_answered() {
+        let mut message = Saying { source: SERVICE.to_owned(), operation: operation::UPLOAD.to_owned(), resource: "/x".to_owned(), content: Value::Null }
+            .message("1".to_owned(), 0);
+        let answer = answer("2".to_owned(), 0, &message).expect("it asks");
+        assert_eq!((answer.header.parent_msg_id.as_str(), answer.route.operation.as_str()), ("1", operation::RESPONSE));
+        message.header.parent_msg_id = "0".to_owned();
+        assert!(self::answer("2".to_owned(), 0, &message).is_none(), "it answers a call");
+    }
 
     #[test]
     fn uploads_are_bounded_in_number_and_bytes() {
