@@ -120,8 +120,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     }
     let path = arguments.config.or_else(|| std::env::var_os("SELVEDGE_CONFIG").map(PathBuf::from)).unwrap_or_else(|| CONFIG.into());
     match arguments.command {
-        None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe, logs or twin; --help tells more".to_owned())),
-        None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe, logs or mqtt; --help tells more".to_owned())),
+        None => Err(Failure(Exit::Usage, "a command is missing: run, join, check, status, get, describe, logs, twin or mqtt; --help tells more".to_owned())),
         Some(Command::Run(Run {})) => run(config::load(&path)?),
         #[cfg(feature = "edgehub")]
         Some(Command::Join(join)) => join.run(&path),
