@@ -2,6 +2,8 @@
 
 mod architecture;
 mod cli;
+#[cfg(feature = "edged")]
+mod doctor;
 #[cfg(feature = "cloud")]
 mod live;
 #[cfg(feature = "cloud")]
