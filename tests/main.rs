@@ -5,6 +5,8 @@ mod cli;
 #[cfg(feature = "edged")]
 mod doctor;
 #[cfg(feature = "cloud")]
+mod link;
+#[cfg(feature = "cloud")]
 mod live;
 #[cfg(feature = "cloud")]
 mod offline;
