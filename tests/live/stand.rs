@@ -16,11 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Stand {
     pub dir: PathBuf,
-    pub cloud: Option<Child>,
-    pub agent: Option<Child>,
+    pub cloud: Option<Running>,
+    pub agent: Option<Running>,
     agent_binary: PathBuf,
     runtime: PathBuf,
-    ports: [String; 2],
+    /// Of the WebSocket and of the HTTPS server.
+    pub ports: [String; 2],
     /// Further words for `selvedge cloud run`.
     pub cloud_options: Vec<&'static str>,
 }
@@ -33,13 +34,7 @@ pub fn containerd() -> PathBuf {
 impl Stand {
     /// Everything runs and the node is ready.
     pub fn up(name: &str) -> Self {
-        Self::up_with(name, &[])
-    }
-
-    /// The same, with further words for `selvedge cloud run`.
-    pub fn up_with(name: &str, cloud_options: &[&'static str]) -> Self {
         let mut stand = Self::new(&containerd().parent().and_then(Path::parent).expect("a folder").join(name), &containerd());
-        stand.cloud_options = cloud_options.to_vec();
         stand.configure("");
         stand.start_cloud();
         stand.join();
@@ -85,9 +80,9 @@ impl Stand {
         command
     }
 
-    fn spawn(&self, log: &str, arguments: &[&str]) -> Child {
+    fn spawn(&self, log: &str, arguments: &[&str]) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join(log)).expect("a log");
-        self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program")
+        Running(self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program"))
     }
 
     pub fn start_cloud(&mut self) {
@@ -117,7 +112,7 @@ impl Stand {
 
     /// SIGKILL, as the kernel does it when memory is short.
     pub fn kill_agent(&mut self) {
-        end(&mut self.agent);
+        self.agent = None;
     }
 
     /// Ends by SIGTERM: what it knows is on disk.
@@ -125,7 +120,7 @@ impl Stand {
         if let Some(mut cloud) = self.cloud.take() {
             let pid = rustix::process::Pid::from_child(&cloud);
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-            cloud.wait().expect("it ends");
+            cloud.0.wait().expect("it ends");
         }
     }
 
@@ -138,6 +133,12 @@ impl Stand {
     /// What one of the two wrote so far: `cloud.log`, `agent.log`.
     pub fn said(&self, log: &str) -> String {
         std::fs::read_to_string(self.dir.join(log)).unwrap_or_default()
+    }
+
+    /// The agent renewed its certificate and opened a session after that.
+    pub fn has_renewed(&self) -> bool {
+        let log = self.said("agent.log");
+        log.find("certificate of node 'live' was renewed").is_some_and(|at| log[at..].contains("connected to"))
     }
 
     /// Asks the stand-in.
@@ -229,10 +230,21 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn end(child: &mut Option<Child>) {
-    if let Some(mut child) = child.take() {
-        let _ = child.kill();
-        let _ = child.wait();
+/// A process that ends with its owner, also when a test fails.
+pub struct Running(Child);
+
+impl std::ops::Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -244,7 +256,5 @@ impl Drop for Stand {
             names.iter().for_each(|name| self.delete(name, Some(0)));
             self.until("nothing is left", |stand| stand.containers().is_empty());
         }
-        end(&mut self.agent);
-        end(&mut self.cloud);
     }
 }
