@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -134,5 +135,25 @@ fn a_proxy_that_refuses_is_named_without_the_password() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("proxy 127.0.0.1:{}: HTTP/1.1 407", proxy.port)) && !said.contains("wrong"), "{said}");
+    end(stand);
+}
+
+#[test]
+fn a_certificate_that_is_due_is_renewed_and_so_is_the_session() {
+    let mut stand = stand("renewal");
+    // It begins five minutes before it is given: 20 s more are less than a tenth.
+    stand.cloud_options = vec!["--certificate-life", "20s"];
+    stand.configure("");
+    stand.start_cloud();
+    stand.join();
+    let files = ["node.crt", "node.key", "ca.crt"];
+    let read = |stand: &Stand| files.map(|file| std::fs::read_to_string(stand.dir.join(file)).expect("it is there"));
+    let before = read(&stand);
+    stand.start_agent();
+    stand.until("a session is opened with the new certificate", |stand| stand.has_renewed() && is_online(stand));
+    let after = read(&stand);
+    assert!(before[0] != after[0] && before[1] != after[1] && before[2] == after[2], "certificate and key are new, the CA is the same");
+    let mode = std::fs::metadata(stand.dir.join("node.key")).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
     end(stand);
 }
