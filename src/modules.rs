@@ -1,6 +1,8 @@
 //! The doors of the modules: which shells this build has. What is not built
 //! answers "not in this build", and the node decides the same without it.
 
+use std::path::Path;
+
 use smol::channel::Sender;
 
 use crate::config;
@@ -13,6 +15,7 @@ use crate::node::input::Input;
 use crate::node::link;
 #[cfg(not(feature = "edged"))]
 use crate::node::runtime;
+use crate::node::runtime::RuntimeInfo;
 #[cfg(not(feature = "servicebus"))]
 use crate::node::service;
 use crate::node::store::Batch;
@@ -205,4 +208,28 @@ pub fn cgroups() -> (Vec<String>, bool) {
     return (crate::edged::cgroup::missing_controllers(), crate::edged::cgroup::is_v2());
     #[cfg(not(feature = "edged"))]
     return (Vec::new(), false);
+}
+
+/// Why the runtime did not say how it is.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// Nobody who would is reached, and why.
+    Down(String),
+    /// Somebody is, and does not know CRI v1.
+    NoCri,
+    /// This build does not ask.
+    NotBuilt,
+}
+
+/// How the runtime at a socket is, and whether it has the image of its
+/// sandboxes.
+#[cfg(feature = "edged")]
+pub fn ask_runtime(socket: &Path) -> Result<(RuntimeInfo, bool), NoAnswer> {
+    crate::edged::ask(socket).map_err(|cause| if cause.is_unimplemented() { NoAnswer::NoCri } else { NoAnswer::Down(cause.to_string()) })
+}
+
+/// How the runtime at a socket is: not in this build.
+#[cfg(not(feature = "edged"))]
+pub fn ask_runtime(_: &Path) -> Result<(RuntimeInfo, bool), NoAnswer> {
+    Err(NoAnswer::NotBuilt)
 }

@@ -4,6 +4,10 @@ mod architecture;
 mod cli;
 #[cfg(feature = "cloud")]
 mod cloud;
+#[cfg(feature = "edged")]
+mod doctor;
+#[cfg(feature = "cloud")]
+mod link;
 #[cfg(feature = "cloud")]
 mod live;
 #[cfg(feature = "cloud")]

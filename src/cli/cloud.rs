@@ -1,6 +1,7 @@
 //! `selvedge cloud`: the stand-in for one bench.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use argh::FromArgs;
 use base64::Engine;
@@ -12,6 +13,7 @@ use super::output::{self, age, line, table, text};
 use super::{Exit, Failure};
 use crate::cloud::devicestatus::DEVICE_STATUS;
 use crate::cloud::{self, Options, manifests};
+use crate::config;
 use crate::host::{self, clock};
 use crate::wire::message::{ROUTER_BUS, ROUTER_SERVICE, operation};
 use crate::wire::rfc3339;
@@ -60,6 +62,9 @@ struct Run {
     /// folder of Kubernetes manifests in YAML, followed
     #[argh(option)]
     manifests: Option<PathBuf>,
+    /// how long certificates of nodes are good, such as 60s (default a year)
+    #[argh(option, from_str_fn(life))]
+    certificate_life: Option<Duration>,
 }
 
 /// print a token to join with
@@ -233,9 +238,14 @@ impl Cloud {
     }
 }
 
+fn life(text: &str) -> Result<Duration, String> {
+    config::time(text).ok_or_else(|| format!("'{text}' is no time such as 60s"))
+}
+
 fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
     host::log::start("info");
-    let options = Options { listen: run.listen, websocket: run.port, https: run.https_port, state, manifests: run.manifests };
+    let Run { listen, port: websocket, https_port: https, manifests, certificate_life } = run;
+    let options = Options { listen, websocket, https, state, manifests, certificate_life };
     let address = format!("{}:{}", options.listen, options.websocket);
     cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)
 }

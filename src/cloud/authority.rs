@@ -25,22 +25,24 @@ use crate::edgehub::identity::write;
 
 /// How long a join token is good, seconds.
 const TOKEN: i64 = 24 * 3600;
-/// How long a node's certificate is good.
-const YEAR: Duration = Duration::days(365);
+/// How long a certificate is good, a node's unless told.
+pub const YEAR: Duration = Duration::days(365);
 
 /// CA and keys.
 pub struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
     secret: hmac::Key,
+    life: Duration,
 }
 
 /// A certificate for the servers, and its key.
 pub type Served = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
-    /// The authority of this folder; a new one if there is none.
-    pub fn open(dir: &Path, now: i64) -> Result<Self, CloudError> {
+    /// The authority of this folder; a new one if there is none. It gives nodes
+    /// certificates for `life`.
+    pub fn open(dir: &Path, now: i64, life: Duration) -> Result<Self, CloudError> {
         let (certificate, key) = (dir.join("ca.crt"), dir.join("ca.key"));
         let crypto = |why: rcgen::Error| CloudError::Crypto(why.to_string());
         if !certificate.exists() || !key.exists() {
@@ -53,7 +55,7 @@ impl Authority {
         let pair = std::fs::read_to_string(&key).map_err(|why| file(&key, &why)).and_then(|text| KeyPair::from_pem(&text).map_err(|why| file(&key, &why)))?;
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &pair.serialize_der());
         let certificate = CertificateDer::from_pem_file(&certificate).map_err(|why| file(&certificate, &why))?;
-        Ok(Self { certificate, issuer: Issuer::new(params(now, YEAR), pair), secret })
+        Ok(Self { certificate, issuer: Issuer::new(params(now, YEAR), pair), secret, life })
     }
 
     /// The CA itself.
@@ -93,7 +95,7 @@ impl Authority {
     pub fn sign(&self, request: &[u8], now: i64) -> Result<Vec<u8>, CloudError> {
         let crypto = |why: rcgen::Error| CloudError::Crypto(why.to_string());
         let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request)).map_err(crypto)?;
-        dates(&mut request.params, now, YEAR);
+        dates(&mut request.params, now, self.life);
         request.params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         Ok(request.signed_by(&self.issuer).map_err(crypto)?.der().to_vec())
@@ -157,11 +159,11 @@ mod tests {
     fn tokens_are_ours_for_a_day() {
         let dir = std::env::temp_dir().join(format!("selvedge-authority-{}", std::process::id()));
         let now = 1_795_000_000_000;
-        let authority = Authority::open(&dir, now).expect("a folder that can be written");
+        let authority = Authority::open(&dir, now, YEAR).expect("a folder that can be written");
         let token = authority.join_token(now);
         let (hash, jwt) = token.split_once('.').expect("four parts");
         assert_eq!(hash, enrol::hash(authority.ca()));
-        assert_eq!(Authority::open(&dir, now).expect("the same").check(jwt, now), Ok(()));
+        assert_eq!(Authority::open(&dir, now, YEAR).expect("the same").check(jwt, now), Ok(()));
         assert!(authority.check(jwt, now + (TOKEN + 1) * 1000).is_err_and(|why| why.contains("expired")));
         assert!(authority.check(&format!("{jwt}x"), now).is_err() && authority.check(&token, now).is_err_and(|why| why.contains("segments")));
         std::fs::remove_dir_all(dir).expect("it is ours");

@@ -59,6 +59,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Folder of manifests that is followed.
     pub manifests: Option<PathBuf>,
+    /// How long certificates of nodes are good; a year unless told.
+    pub certificate_life: Option<Duration>,
 }
 
 impl Options {
@@ -132,7 +134,7 @@ fn now() -> Now {
 
 impl Stand {
     fn open(options: &Options) -> Result<Self, CloudError> {
-        let authority = Authority::open(&options.state, now().wall)?;
+        let authority = Authority::open(&options.state, now().wall, options.certificate_life.and_then(|life| life.try_into().ok()).unwrap_or(authority::YEAR))?;
         let salt = u32::try_from(chance::seed() >> 32).unwrap_or(0);
         let path = options.state.join("objects.json");
         let cluster: Cluster = match std::fs::read_to_string(&path) {

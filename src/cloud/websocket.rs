@@ -43,7 +43,11 @@ pub async fn serve(stand: Rc<Stand>, stream: TlsStream<TcpStream>) -> Result<(),
             let message = match frame? {
                 Frame::Text(text) => Message::parse(text.as_str()),
                 Frame::Binary(bytes) => Message::parse(&String::from_utf8_lossy(&bytes)),
-                Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) | Frame::Frame(_) => continue,
+                Frame::Close(Some(end)) => {
+                    log::info!(target: "cloud", "node '{node}' says goodbye: {} {}", u16::from(end.code), end.reason);
+                    continue;
+                }
+                Frame::Ping(_) | Frame::Pong(_) | Frame::Close(None) | Frame::Frame(_) => continue,
             };
             match message {
                 Ok(message) if heard => stand.received(session, &message),

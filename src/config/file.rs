@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Table;
 
-use super::reader::{Faults, Section, nearest};
+use super::reader::{Faults, Section, is_address, nearest};
 use super::{Broker, BusMode, Config, Control, DeviceTwin, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, ServiceBus, Taint};
 use crate::wire::quantity::Quantity;
 
@@ -133,7 +133,8 @@ fn edgehub(file: &mut Table, faults: &mut Faults) -> EdgeHub {
     if config.heartbeat >= Duration::from_secs(30) {
         section.fault("heartbeat", "the cloud ends a session after 30 s without one");
     }
-    if config.proxy.as_ref().is_some_and(|proxy| !proxy.starts_with("http://")) {
+    let is_proxy = |url: &str| url.strip_prefix("http://").is_some_and(|rest| is_address(rest.trim_end_matches('/').rsplit('@').next().unwrap_or_default()));
+    if config.proxy.as_deref().is_some_and(|url| !is_proxy(url)) {
         section.fault("proxy", "http://[USER:PASSWORD@]HOST:PORT was expected");
     }
     section.end(faults);
@@ -254,7 +255,7 @@ fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
 
 fn broker(text: &str) -> Option<Broker> {
     let (scheme, rest) = text.split_once("://")?;
-    let address = || super::reader::is_address(rest).then(|| rest.to_owned());
+    let address = || is_address(rest).then(|| rest.to_owned());
     match scheme {
         "tcp" | "mqtt" => address().map(Broker::Tcp),
         "ssl" | "tls" | "mqtts" => address().map(Broker::Tls),

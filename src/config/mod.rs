@@ -5,7 +5,7 @@ pub mod file;
 mod reader;
 
 pub use file::{ConfigError, load};
-pub use reader::Faults;
+pub use reader::{Faults, time};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

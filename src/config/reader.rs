@@ -98,7 +98,7 @@ impl Section {
 
     /// A time: `15s`, `5m`, `1h`.
     pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.get(key, default, "a time such as \"15s\"", |value| seconds(value.as_str()?))
+        self.get(key, default, "a time such as \"15s\"", |value| time(value.as_str()?))
     }
 
     /// A list of texts.
@@ -136,7 +136,8 @@ fn bytes(value: &Value) -> Option<u64> {
     }
 }
 
-fn seconds(text: &str) -> Option<Duration> {
+/// A time: `15s`, `5m`, `1h`, `250ms`.
+pub fn time(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let number: u64 = number.parse().ok()?;
     let millis = match unit {

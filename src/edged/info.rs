@@ -1,10 +1,12 @@
 //! What the runtime says about itself.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use super::client::Client;
 use super::grpc::Error;
-use crate::node::runtime::RuntimeInfo;
+use crate::node::runtime::{Cni, RuntimeInfo};
 use crate::wire::cri;
 
 /// Asks for all of it.
@@ -26,6 +28,7 @@ pub(super) async fn read(client: &Client) -> Result<RuntimeInfo, Error> {
         not_ready: not("RuntimeReady"),
         network_not_ready: not("NetworkReady"),
         sandbox_image: sandbox_image(&config),
+        cni: cni(&config),
     })
 }
 
@@ -55,6 +58,13 @@ fn sandbox_image(config: &Value) -> String {
     image.unwrap_or_default().to_owned()
 }
 
+fn cni(config: &Value) -> Cni {
+    let text = |name: &str| config["cni"][name].as_str().filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    // containerd 2 has several folders of plugins.
+    let several = config["cni"]["binDirs"].as_array().into_iter().flatten().filter_map(Value::as_str).map(PathBuf::from);
+    Cni { configs: text("confDir").unwrap_or_default(), plugins: text("binDir").into_iter().chain(several).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +76,7 @@ mod tests {
         assert_eq!(systemd(&config), Some(true));
         assert_eq!(sandbox_image(&config), "registry.k8s.io/pause:3.6");
         assert_eq!(systemd(&Value::Null), None);
+        assert_eq!(cni(&Value::Null), Cni::default());
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::Path;
 use std::rc::Rc;
 
 use smol::channel::{Receiver, Sender, bounded};
@@ -35,7 +36,7 @@ use crate::config;
 use crate::host::tasks::{Executor, Tasks};
 use crate::node::ids::{PodKey, PodUid};
 use crate::node::input::Input;
-use crate::node::runtime::{ImageSeen, Order, PodSeen};
+use crate::node::runtime::{ImageSeen, Order, PodSeen, RuntimeInfo};
 use crate::wire::cri;
 use client::Client;
 use grpc::Error;
@@ -64,6 +65,19 @@ pub fn open(config: config::Edged, inbox: Sender<Input>, executor: &Executor) ->
     tasks.spawn(watch::run(shell.clone()));
     tasks.spawn(logs::watch(shell.clone()));
     Edged { shell, tasks: RefCell::new(tasks) }
+}
+
+/// How the runtime at a socket is, and whether it has the image of its
+/// sandboxes: for those who look without an agent.
+pub fn ask(socket: &Path) -> Result<(RuntimeInfo, bool), Error> {
+    let executor = Executor::default();
+    executor.block_on(async {
+        let client = Client::new(socket, &executor);
+        let info = info::read(&client).await?;
+        let request = cri::ImageStatusRequest { image: Some(info.sandbox_image.as_str().into()) };
+        let is_here = !info.sandbox_image.is_empty() && client.image_status(&request).await?.image.is_some();
+        Ok((info, is_here))
+    })
 }
 
 impl Edged {

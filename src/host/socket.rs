@@ -11,8 +11,8 @@ use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, StreamExt, futu
 use smol::Timer;
 use smol::net::unix::{UnixListener, UnixStream};
 
-/// Longest question.
-const LINE: u64 = 64 << 10;
+/// Longest question; Kubernetes' objects, 1.5 MiB at most, fit in.
+const LINE: u64 = 2 << 20;
 /// How long somebody may take to ask, or to read an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 

@@ -313,6 +313,25 @@ mod tests {
         assert_eq!(link.deadline().map(|(at, _)| at), Some(now.mono));
     }
 
+    /// The cloud sends the same message in every session.
+    #[test]
+    fn a_cloud_that_sends_too_much_is_dialed_ever_less() {
+        let mut chance = Chance::new(3);
+        let mut link: Link<u8> = Link::new(Duration::from_secs(15), at(0));
+        let mut now = at(0);
+        let mut waits = Vec::new();
+        for _ in 0..40 {
+            let session = dialed(&mut link, now, &mut chance);
+            link.opened(now, session);
+            link.closed(now, session, LinkEnd::TooLarge("x".into()), &mut chance);
+            let next = link.deadline().expect("it dials again").0;
+            waits.push(next.since(now.mono));
+            now.mono = next;
+        }
+        assert!(waits[0] <= Duration::from_millis(500), "{waits:?}");
+        assert!(waits.iter().max() > Some(&Duration::from_secs(10)) && waits.iter().max() <= Some(&Duration::from_secs(20)), "{waits:?}");
+    }
+
     #[test]
     fn what_was_asked_in_a_lost_session_comes_back() {
         let mut chance = Chance::new(1);

@@ -3,6 +3,7 @@
 //! `node::pod::render`; what comes back is parsed into the types here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ids::{ContainerId, OpId, PodKey, PodUid, SandboxId};
@@ -365,6 +366,17 @@ pub struct RuntimeInfo {
     pub network_not_ready: Option<String>,
     /// Image of the sandbox's own process, which must survive collection.
     pub sandbox_image: String,
+    /// Where it looks for the network of pods.
+    pub cni: Cni,
+}
+
+/// Folders of a runtime's CNI, empty when it does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cni {
+    /// Configurations.
+    pub configs: PathBuf,
+    /// Plugins.
+    pub plugins: Vec<PathBuf>,
 }
 
 /// All of a pod that is in the runtime.

@@ -2,8 +2,9 @@
 //! too, each a part.
 #![allow(dead_code)]
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use selvedge::cloud::objects::condition;
@@ -12,13 +13,17 @@ use serde_json::{Value, json};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PORTS: (&str, &str) = ("12000", "12002");
 
 pub struct Stand {
     pub dir: PathBuf,
-    pub cloud: Option<Child>,
-    pub agent: Option<Child>,
+    pub cloud: Option<Running>,
+    pub agent: Option<Running>,
     agent_binary: PathBuf,
+    runtime: PathBuf,
+    /// Of the WebSocket and of the HTTPS server.
+    pub ports: [String; 2],
+    /// Further words for `selvedge cloud run`.
+    pub cloud_options: Vec<&'static str>,
 }
 
 /// The containerd to try.
@@ -29,12 +34,8 @@ pub fn containerd() -> PathBuf {
 impl Stand {
     /// Everything runs and the node is ready.
     pub fn up(name: &str) -> Self {
-        let agent_binary = std::env::var_os("SELVEDGE_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_selvedge")), PathBuf::from);
-        let dir = containerd().parent().and_then(Path::parent).expect("a folder").join(name);
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).expect("a folder");
-        let mut stand = Self { dir, cloud: None, agent: None, agent_binary };
-        stand.configure();
+        let mut stand = Self::new(&containerd().parent().and_then(Path::parent).expect("a folder").join(name), &containerd());
+        stand.configure("");
         stand.start_cloud();
         stand.join();
         stand.start_agent();
@@ -42,11 +43,23 @@ impl Stand {
         stand
     }
 
-    fn configure(&self) {
+    /// Nothing runs yet.
+    pub fn new(dir: &Path, runtime: &Path) -> Self {
+        let agent_binary = std::env::var_os("SELVEDGE_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_selvedge")), PathBuf::from);
+        let _ = std::fs::remove_dir_all(dir);
+        std::fs::create_dir_all(dir).expect("a folder");
+        // Both at once, or the second could be the first again.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let ports = free.map(|listener| listener.local_addr().expect("an address").port().to_string());
+        Self { dir: dir.to_owned(), cloud: None, agent: None, agent_binary, runtime: runtime.to_owned(), ports, cloud_options: Vec::new() }
+    }
+
+    /// Writes the agent's configuration; `more` is further keys of edgehub.
+    pub fn configure(&self, more: &str) {
         let dir = self.dir.display();
         let text = format!(
-            "[edgehub]\nca = \"{dir}/ca.crt\"\ncertificate = \"{dir}/node.crt\"\nkey = \"{dir}/node.key\"\n[metamanager]\ndir = \"{dir}/state\"\n[edged]\nruntime = \"{}\"\nroot = \"{dir}/kubelet\"\npod_logs = \"{dir}/pods\"\ncontainer_logs = \"{dir}/containers\"\ncgroup_root = \"selvedge-live\"\n[control]\nsocket = \"{dir}/agent.sock\"\n",
-            containerd().display()
+            "[edgehub]\n{more}ca = \"{dir}/ca.crt\"\ncertificate = \"{dir}/node.crt\"\nkey = \"{dir}/node.key\"\n[metamanager]\ndir = \"{dir}/state\"\n[edged]\nruntime = \"{}\"\nroot = \"{dir}/kubelet\"\npod_logs = \"{dir}/pods\"\ncontainer_logs = \"{dir}/containers\"\ncgroup_root = \"selvedge-live\"\n[control]\nsocket = \"{dir}/agent.sock\"\n",
+            self.runtime.display()
         );
         std::fs::write(self.config(), text).expect("room");
     }
@@ -67,26 +80,30 @@ impl Stand {
         command
     }
 
-    fn spawn(&self, log: &str, arguments: &[&str]) -> Child {
+    fn spawn(&self, log: &str, arguments: &[&str]) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join(log)).expect("a log");
-        self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program")
+        Running(self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program"))
     }
 
     pub fn start_cloud(&mut self) {
         let state = self.state();
-        self.cloud = Some(self.spawn("cloud.log", &["cloud", "--state", state.to_str().expect("text"), "run", "--port", PORTS.0, "--https-port", PORTS.1]));
+        let mut words = vec!["cloud", "--state", state.to_str().expect("text"), "run", "--port", &self.ports[0], "--https-port", &self.ports[1]];
+        words.extend(&self.cloud_options);
+        self.cloud = Some(self.spawn("cloud.log", &words));
         self.until("the cloud answers", |stand| stand.ask(&json!("token")).is_some());
     }
 
-    fn join(&self) {
-        let token = self.ask(&json!("token")).expect("a token")["token"].as_str().expect("text").to_owned();
-        let cloud = format!("127.0.0.1:{}", PORTS.0);
-        let output = self
-            .command(&["join", "--cloud", &cloud, "--https-port", PORTS.1, "--node", "live", "--reuse"])
-            .env("SELVEDGE_TOKEN", token)
-            .output()
-            .expect("the program");
+    pub fn join(&self) {
+        let output = self.try_join();
         assert!(output.status.success(), "{output:?}");
+    }
+
+    /// What `selvedge join` did.
+    pub fn try_join(&self) -> Output {
+        let token = self.ask(&json!("token")).expect("a token")["token"].as_str().expect("text").to_owned();
+        let cloud = format!("127.0.0.1:{}", self.ports[0]);
+        let words = ["join", "--cloud", &cloud, "--https-port", &self.ports[1], "--node", "live", "--reuse"];
+        self.command(&words).env("SELVEDGE_TOKEN", token).output().expect("the program")
     }
 
     pub fn start_agent(&mut self) {
@@ -95,7 +112,7 @@ impl Stand {
 
     /// SIGKILL, as the kernel does it when memory is short.
     pub fn kill_agent(&mut self) {
-        end(&mut self.agent);
+        self.agent = None;
     }
 
     /// Ends by SIGTERM: what it knows is on disk.
@@ -103,8 +120,25 @@ impl Stand {
         if let Some(mut cloud) = self.cloud.take() {
             let pid = rustix::process::Pid::from_child(&cloud);
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-            cloud.wait().expect("it ends");
+            cloud.0.wait().expect("it ends");
         }
+    }
+
+    /// The agent's own answer to `selvedge status`.
+    pub fn status(&self) -> Value {
+        let output = self.command(&["status", "-o", "json"]).output().expect("the program");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// What one of the two wrote so far: `cloud.log`, `agent.log`.
+    pub fn said(&self, log: &str) -> String {
+        std::fs::read_to_string(self.dir.join(log)).unwrap_or_default()
+    }
+
+    /// The agent renewed its certificate and opened a session after that.
+    pub fn has_renewed(&self) -> bool {
+        let log = self.said("agent.log");
+        log.find("certificate of node 'live' was renewed").is_some_and(|at| log[at..].contains("connected to"))
     }
 
     /// Asks the stand-in.
@@ -196,10 +230,21 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn end(child: &mut Option<Child>) {
-    if let Some(mut child) = child.take() {
-        let _ = child.kill();
-        let _ = child.wait();
+/// A process that ends with its owner, also when a test fails.
+pub struct Running(Child);
+
+impl std::ops::Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -211,7 +256,5 @@ impl Drop for Stand {
             names.iter().for_each(|name| self.delete(name, Some(0)));
             self.until("nothing is left", |stand| stand.containers().is_empty());
         }
-        end(&mut self.agent);
-        end(&mut self.cloud);
     }
 }

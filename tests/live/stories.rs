@@ -50,6 +50,25 @@ fn pods_outlive_cloud_and_agent_and_both_are_found_again() {
     assert!(took < Duration::from_secs(3), "in sync after {took:?}");
 }
 
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_renewed_certificate_touches_no_pod() {
+    let mut stand = Stand::up("renewal");
+    stand.apply(&pod("stays", OBEDIENT));
+    stand.until("ready", |stand| stand.is_ready("stays"));
+    let before = stand.containers();
+    // From now on certificates are due as soon as they are given.
+    stand.stop_cloud();
+    stand.cloud_options = vec!["--certificate-life", "20s"];
+    stand.start_cloud();
+    stand.join();
+    stand.kill_agent();
+    stand.start_agent();
+    stand.until("a session is opened with the new certificate", |stand| stand.has_renewed() && stand.status()["cloud"]["state"] == "online");
+    assert!(stand.is_ready("stays"));
+    assert_eq!(stand.containers(), before, "the container is the same");
+}
+
 /// No started container restarts, no pod is lost, none is there twice.
 #[test]
 #[ignore = "needs a containerd: make live"]

@@ -1,8 +1,10 @@
-//! `selvedge check`: a doctor. Each finding comes with what mends it.
+//! `selvedge check`: a doctor. Each finding comes with what mends it. `runtime`
+//! looks at what pods run in.
+
+mod runtime;
 
 use std::io::{IsTerminal, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 use serde_json::{Value, json};
@@ -46,14 +48,10 @@ struct Finding {
 
 enum Fix {
     /// Runs a program with these arguments; no shell.
-    Run(Vec<&'static str>),
+    Run(Vec<String>),
     /// Writes a file that is not there.
-    Write(String, &'static str),
+    Write(PathBuf, &'static str),
 }
-
-/// A CNI configuration that serves any single node.
-const CNI: &str = r#"{"cniVersion":"0.4.0","name":"selvedge","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.85.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}
-"#;
 
 impl Finding {
     fn ok(what: &'static str, why: impl Into<String>) -> Self {
@@ -62,6 +60,18 @@ impl Finding {
 
     fn bad(grade: Grade, what: &'static str, why: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { grade, what, why: why.into(), mend: mend.into(), fix: None }
+    }
+
+    /// This program may mend it.
+    fn mended_by(self, fix: Fix) -> Self {
+        Self { fix: Some(fix), ..self }
+    }
+}
+
+impl Fix {
+    /// A program with its arguments.
+    fn run(words: &[&str]) -> Self {
+        Self::Run(words.iter().map(|word| (*word).to_owned()).collect())
     }
 }
 
@@ -79,10 +89,14 @@ impl Check {
         } else {
             findings.iter().for_each(tell);
         }
-        if self.fix {
-            findings.iter().filter_map(|finding| finding.fix.as_ref().map(|fix| (finding, fix))).try_for_each(|(finding, fix)| mend(finding, fix))?;
+        let mut failed = findings.iter().any(|finding| finding.grade == Grade::Fail);
+        for (finding, fix) in findings.iter().filter(|_| self.fix).filter_map(|finding| Some((finding, finding.fix.as_ref()?))) {
+            // One that cannot be mended keeps none of the others from it.
+            if let Err(Failure(_, why)) = mend(finding, fix) {
+                eprintln!("selvedge: {why}");
+                failed = true;
+            }
         }
-        let failed = findings.iter().any(|finding| finding.grade == Grade::Fail);
         Ok(if failed { Exit::Failed } else { Exit::Ok })
     }
 }
@@ -115,8 +129,7 @@ fn examine(path: &Path) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("config", path.display().to_string()), clock_is_sane()];
     findings.extend(certificate(&config));
     findings.push(cgroups());
-    findings.extend(runtime(&config));
-    findings.push(network());
+    findings.extend(runtime::examine(&config.edged));
     findings.push(disk(&config));
     findings.push(cloud(&config));
     findings.extend(rivals());
@@ -178,51 +191,6 @@ fn cgroups() -> Finding {
     Finding::bad(Grade::Warn, "cgroups", format!("no controller {}: limits of pods are not enforced", missing.join(", ")), mend)
 }
 
-fn runtime(config: &Config) -> Vec<Finding> {
-    let socket = &config.edged.runtime;
-    let mut findings = Vec::new();
-    match UnixStream::connect(socket) {
-        Ok(_) => findings.push(Finding::ok("runtime", format!("{} answers", socket.display()))),
-        Err(why) => {
-            let installed = ["/usr/bin/containerd", "/usr/local/bin/containerd", "/usr/bin/crio"].iter().any(|path| Path::new(path).exists());
-            let mend = if installed { "systemctl enable --now containerd" } else { "apt-get install containerd runc containernetworking-plugins" };
-            let mut finding = Finding::bad(Grade::Fail, "runtime", format!("{}: {why}", socket.display()), mend);
-            finding.fix = installed.then_some(Fix::Run(vec!["systemctl", "enable", "--now", "containerd"]));
-            findings.push(finding);
-        }
-    }
-    let settings = std::fs::read_to_string("/etc/containerd/config.toml").unwrap_or_default();
-    let disabled = settings.lines().any(|line| line.trim_start().starts_with("disabled_plugins") && line.contains("cri"));
-    if disabled && socket == Path::new("/run/containerd/containerd.sock") {
-        findings.push(Finding::bad(
-            Grade::Fail,
-            "runtime",
-            "containerd runs without its CRI plugin, as Docker's package ships it",
-            "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd",
-        ));
-    }
-    findings
-}
-
-fn network() -> Finding {
-    let has = |dir: &str| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    let plugins = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"].iter().any(|dir| has(dir));
-    match (has("/etc/cni/net.d"), plugins) {
-        (_, false) => Finding::bad(Grade::Fail, "network", "no CNI plugins", "apt-get install containernetworking-plugins"),
-        (false, true) => {
-            let mut finding = Finding::bad(
-                Grade::Warn,
-                "network",
-                "/etc/cni/net.d is empty: pods off the host network get no address",
-                "selvedge check --fix writes a bridge for this node",
-            );
-            finding.fix = Some(Fix::Write("/etc/cni/net.d/10-selvedge.conflist".to_owned(), CNI));
-            finding
-        }
-        (true, true) => Finding::ok("network", "CNI plugins and configuration are there"),
-    }
-}
-
 fn disk(config: &Config) -> Finding {
     let dir = config.metamanager.dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(dir) {
@@ -263,7 +231,7 @@ fn rivals() -> Vec<Finding> {
 fn mend(finding: &Finding, fix: &Fix) -> Result<(), Failure> {
     let what = match fix {
         Fix::Run(words) => words.join(" "),
-        Fix::Write(path, _) => format!("write {path}"),
+        Fix::Write(path, _) => format!("write {}", path.display()),
     };
     if std::io::stdin().is_terminal() {
         eprint!("{}: {}; {what}? [y/N] ", finding.what, finding.why);
@@ -275,10 +243,15 @@ fn mend(finding: &Finding, fix: &Fix) -> Result<(), Failure> {
         }
     }
     match fix {
-        Fix::Run(words) => std::process::Command::new(words[0]).args(&words[1..]).status().map(drop).map_err(|why| Failure::new(format!("{what}: {why}")))?,
+        Fix::Run(words) => {
+            let ended = std::process::Command::new(&words[0]).args(&words[1..]).status().map_err(|why| Failure::new(format!("{what}: {why}")))?;
+            if !ended.success() {
+                return Err(Failure::new(format!("{what}: {ended}")));
+            }
+        }
         Fix::Write(path, text) => {
-            let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(parent).and_then(|()| std::fs::write(path, text)).map_err(|why| Failure::new(format!("{path}: {why}")))?;
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(parent).and_then(|()| std::fs::write(path, text)).map_err(|why| Failure::new(format!("{}: {why}", path.display())))?;
         }
     }
     line(&format!("done: {what}"));

@@ -1,0 +1,106 @@
+//! What pods run in: the container runtime, the image of its sandboxes, and the
+//! network it gives them, each as the runtime itself says where it is.
+
+use std::path::{Path, PathBuf};
+
+use super::{Finding, Fix, Grade};
+use crate::config;
+use crate::modules::{self, NoAnswer};
+use crate::node::runtime::{Cni, RuntimeInfo};
+
+/// Where containerd is unless told; ctr looks there by itself.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
+/// Where CNI configurations and plugins are, for a runtime that does not say.
+const CNI_CONFIGS: &str = "/etc/cni/net.d";
+const CNI_PLUGINS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+/// A CNI configuration that serves any single node.
+const BRIDGE: &str = r#"{"cniVersion":"0.4.0","name":"selvedge","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.85.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}
+"#;
+
+/// Looks at all of it.
+pub(super) fn examine(config: &config::Edged) -> Vec<Finding> {
+    let socket = &config.runtime;
+    match modules::ask_runtime(socket) {
+        Ok((info, has_sandbox_image)) => {
+            let mut findings = vec![health(socket, &info)];
+            findings.extend(sandbox_image(socket, &info, has_sandbox_image));
+            findings.push(network(&info.cni, info.network_not_ready.as_deref()));
+            findings
+        }
+        Err(cause) => vec![silence(socket, cause), network(&Cni::default(), None)],
+    }
+}
+
+fn health(socket: &Path, info: &RuntimeInfo) -> Finding {
+    match &info.not_ready {
+        None => Finding::ok("runtime", format!("{} {} answers at {}", info.name, info.version, socket.display())),
+        Some(why) => Finding::bad(Grade::Fail, "runtime", format!("{} is not ready: {why}", info.name), format!("journalctl -u {}", info.name)),
+    }
+}
+
+fn silence(socket: &Path, cause: NoAnswer) -> Finding {
+    match cause {
+        NoAnswer::NoCri => Finding::bad(
+            Grade::Fail,
+            "runtime",
+            format!(
+                "{} answers without CRI v1: its CRI plugin is disabled, as Docker's package ships it, or it is older than containerd 1.6",
+                socket.display()
+            ),
+            "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd",
+        ),
+        NoAnswer::NotBuilt => Finding::bad(Grade::Warn, "runtime", "edged: not in this build", ""),
+        NoAnswer::Down(why) => {
+            let installed = ["/usr/bin/containerd", "/usr/local/bin/containerd", "/usr/bin/crio"].iter().any(|path| Path::new(path).exists());
+            if !installed {
+                return Finding::bad(Grade::Fail, "runtime", why, "apt-get install containerd runc containernetworking-plugins");
+            }
+            Finding::bad(Grade::Fail, "runtime", why, "systemctl enable --now containerd").mended_by(Fix::run(&["systemctl", "enable", "--now", "containerd"]))
+        }
+    }
+}
+
+/// Runtimes pull it with the first pod, which needs a registry just then.
+fn sandbox_image(socket: &Path, info: &RuntimeInfo, is_here: bool) -> Option<Finding> {
+    let image = info.sandbox_image.as_str();
+    if image.is_empty() {
+        return None;
+    }
+    if is_here {
+        return Some(Finding::ok("image", format!("{image} of the sandboxes is here")));
+    }
+    let path = socket.to_string_lossy();
+    let endpoint = format!("unix://{path}");
+    let pull: Vec<&str> = if info.name != "containerd" {
+        vec!["crictl", "--runtime-endpoint", &endpoint, "pull", image]
+    } else if path == CONTAINERD {
+        vec!["ctr", "-n", "k8s.io", "images", "pull", image]
+    } else {
+        vec!["ctr", "-a", &path, "-n", "k8s.io", "images", "pull", image]
+    };
+    let why = format!("{image} of the sandboxes is not here: no pod starts before it was pulled, and none without a network");
+    Some(Finding::bad(Grade::Warn, "image", why, pull.join(" ")).mended_by(Fix::run(&pull)))
+}
+
+fn network(cni: &Cni, not_ready: Option<&str>) -> Finding {
+    let plugins = if cni.plugins.is_empty() { CNI_PLUGINS.map(PathBuf::from).to_vec() } else { cni.plugins.clone() };
+    if !plugins.iter().any(|dir| entries(dir).next().is_some()) {
+        let dirs: Vec<_> = plugins.iter().map(|dir| dir.display().to_string()).collect();
+        return Finding::bad(Grade::Fail, "network", format!("no CNI plugins in {}", dirs.join(", ")), "apt-get install containernetworking-plugins");
+    }
+    let configs = if cni.configs.as_os_str().is_empty() { Path::new(CNI_CONFIGS) } else { &cni.configs };
+    let is_config = |path: PathBuf| path.extension().is_some_and(|extension| ["conf", "conflist", "json"].iter().any(|known| extension == *known));
+    if !entries(configs).any(is_config) {
+        let why = format!("{} has no configuration: pods off the host network get no address", configs.display());
+        return Finding::bad(Grade::Warn, "network", why, "selvedge check --fix writes a bridge for this node")
+            .mended_by(Fix::Write(configs.join("10-selvedge.conflist"), BRIDGE));
+    }
+    match not_ready {
+        None => Finding::ok("network", format!("CNI plugins and a configuration in {} are there", configs.display())),
+        Some(why) => Finding::bad(Grade::Fail, "network", format!("the runtime cannot use {}: {why}", configs.display()), "systemctl restart containerd"),
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
