@@ -8,6 +8,8 @@ use crate::host::tasks::Executor;
 use crate::node::Restored;
 #[cfg(not(feature = "eventbus"))]
 use crate::node::bus;
+#[cfg(not(feature = "dmi"))]
+use crate::node::dmi;
 use crate::node::input::Input;
 #[cfg(not(feature = "edgehub"))]
 use crate::node::link;
@@ -15,6 +17,8 @@ use crate::node::link;
 use crate::node::runtime;
 use crate::node::store::Batch;
 
+#[cfg(feature = "dmi")]
+pub use crate::dmi::{Dmi, open as open_dmi};
 #[cfg(feature = "edged")]
 pub use crate::edged::{Edged, open as open_edged};
 #[cfg(feature = "edgehub")]
@@ -149,6 +153,28 @@ impl EventBus {
     pub fn hand(&self, _: bus::Order) {}
 }
 
+/// The mappers' door of a build without one.
+#[cfg(not(feature = "dmi"))]
+#[derive(Debug)]
+pub struct Dmi;
+
+/// Opens a door nobody comes by.
+#[cfg(not(feature = "dmi"))]
+pub fn open_dmi(_: config::Dmi, _: Sender<Input>, _: &Executor) -> Dmi {
+    Dmi
+}
+
+#[cfg(not(feature = "dmi"))]
+impl Dmi {
+    /// Another order may be handed over.
+    pub fn room(&self) -> bool {
+        true
+    }
+
+    /// Drops an order: what another build knew of mappers stays as it is.
+    pub fn hand(&self, _: dmi::Order) {}
+}
+
 /// Which modules this build has, for `--version`.
 pub fn built() -> Vec<&'static str> {
     let all = [
@@ -156,6 +182,7 @@ pub fn built() -> Vec<&'static str> {
         ("metamanager", cfg!(feature = "metamanager")),
         ("edged", cfg!(feature = "edged")),
         ("eventbus", cfg!(feature = "eventbus")),
+        ("dmi", cfg!(feature = "dmi")),
         ("cloud", cfg!(feature = "cloud")),
     ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()

@@ -46,7 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["agent", "cloud", "config", "edgehub", "host", "modules", "node", "wire"]),
     ("agent", &["config", "host", "modules", "node"]),
-    ("modules", &["config", "edged", "edgehub", "eventbus", "host", "metamanager", "node"]),
+    ("modules", &["config", "dmi", "edged", "edgehub", "eventbus", "host", "metamanager", "node"]),
     ("config", &["wire"]),
     ("node", &["config", "wire"]),
     ("wire", &[]),
@@ -55,6 +55,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("metamanager", &["config", "host", "node"]),
     ("edged", &["config", "host", "node", "wire"]),
     ("eventbus", &["config", "host", "node", "wire"]),
+    ("dmi", &["config", "host", "node", "wire"]),
     ("cloud", &["edgehub", "host", "wire"]),
     ("lib", &[]),
 ];

@@ -16,7 +16,7 @@ use smol::channel::{self, Receiver, Sender};
 use crate::config::Config;
 use crate::host::tasks::{Executor, Tasks};
 use crate::host::{chance, clock, network, notify, signal};
-use crate::modules::{self, EdgeHub, Edged, EventBus, Store};
+use crate::modules::{self, Dmi, EdgeHub, Edged, EventBus, Store};
 use crate::node::Node;
 use crate::node::ids::AskId;
 use crate::node::input::Input;
@@ -80,7 +80,8 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let mut agent = Agent {
         edgehub: modules::open_edgehub(config.edgehub.clone(), &config.node.name, inbox.clone(), &executor),
         edged: modules::open_edged(config.edged.clone(), inbox.clone(), &executor),
-        eventbus: modules::open_eventbus(config.eventbus.clone(), &config.node.name, inbox, &executor),
+        eventbus: modules::open_eventbus(config.eventbus.clone(), &config.node.name, inbox.clone(), &executor),
+        dmi: modules::open_dmi(config.dmi.clone(), inbox, &executor),
         store,
         node,
         answers,
@@ -99,6 +100,7 @@ struct Agent {
     edgehub: EdgeHub,
     edged: Edged,
     eventbus: EventBus,
+    dmi: Dmi,
     answers: control::Answers,
     /// Until when the node may still say something, once it shall end.
     last_words: Option<Mono>,
@@ -175,6 +177,11 @@ impl Agent {
             && let Some(order) = self.node.poll_bus()
         {
             self.eventbus.hand(order);
+        }
+        while self.dmi.room()
+            && let Some(order) = self.node.poll_dmi()
+        {
+            self.dmi.hand(order);
         }
         while let Some((id, answer)) = self.node.poll_answer() {
             self.answers.give(id, answer);

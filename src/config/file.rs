@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::Table;
 
 use super::reader::{Faults, Section, nearest};
-use super::{Broker, BusMode, Config, Control, DeviceTwin, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, Taint};
+use super::{Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, Taint};
 use crate::wire::quantity::Quantity;
 
 /// Tables of the file.
-const TABLES: [&str; 8] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "control", "log"];
+const TABLES: [&str; 9] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "dmi", "control", "log"];
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
         edged: edged(&mut file, &mut faults),
         devicetwin: devicetwin(&mut file, &mut faults),
         eventbus: eventbus(&mut file, &mut faults),
+        dmi: dmi(&mut file, &mut faults),
         control: control(&mut file, &mut faults),
         log: log(&mut file, &mut faults),
     };
@@ -260,6 +261,18 @@ fn broker(text: &str) -> Option<Broker> {
         "unix" => rest.starts_with('/').then(|| Broker::Unix(rest.into())),
         _ => None,
     }
+}
+
+fn dmi(file: &mut Table, faults: &mut Faults) -> Dmi {
+    let mut section = Section::take(file, "dmi", faults);
+    let config = Dmi {
+        enabled: section.flag("enabled", true),
+        socket: section.path("socket", "/etc/kubeedge/dmi.sock"),
+        call_timeout: section.duration("call_timeout", Duration::from_secs(10)),
+        rate: section.number("rate", 1000, 1, 100_000),
+    };
+    section.end(faults);
+    config
 }
 
 fn control(file: &mut Table, faults: &mut Faults) -> Control {

@@ -27,6 +27,8 @@ pub struct Config {
     pub devicetwin: DeviceTwin,
     /// MQTT.
     pub eventbus: EventBus,
+    /// Mappers.
+    pub dmi: Dmi,
     /// The local socket.
     pub control: Control,
     /// Filter of the log, as env_logger reads it.
@@ -210,6 +212,19 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.is_empty() { "none" } else { "***" })
     }
+}
+
+/// Mappers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dmi {
+    /// Mappers are served.
+    pub enabled: bool,
+    /// The socket they look for.
+    pub socket: PathBuf,
+    /// How long a call to a mapper may take.
+    pub call_timeout: Duration,
+    /// A mapper may ask so many times a second, and so many at once.
+    pub rate: u32,
 }
 
 /// The local socket.

@@ -1,6 +1,6 @@
 //! Everything that can wake the node: a closed list.
 
-use super::ids::{AskId, ContainerId, MsgId, OpId, PodUid, Session, Ticket};
+use super::ids::{AskId, CallId, ContainerId, MsgId, OpId, PodUid, Session, Ticket};
 use super::runtime::{Failure, ImageSeen, Outcome, PodSeen, ProbeKind, ProbeResult, RuntimeInfo};
 use crate::wire::message::Message;
 
@@ -70,6 +70,11 @@ pub enum Input {
     /// A message came by the broker.
     Published(super::bus::Publication),
 
+    /// A mapper asks.
+    MapperAsked(CallId, super::dmi::Ask),
+    /// A call to a mapper ended.
+    MapperAnswered(CallId, Result<(), super::dmi::MapperFailure>),
+
     /// The machine: capacity, addresses, pressure.
     Facts(Box<super::presence::Facts>),
     /// Somebody asks locally.
@@ -111,7 +116,7 @@ impl Ask {
 pub enum Ask {
     /// How is the agent.
     Status,
-    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`, `devices`.
+    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`, `devices`, `mappers`.
     Get {
         /// The type.
         kind: String,

@@ -54,6 +54,8 @@ pub enum Table {
     Spool,
     /// Filters that rules have subscribed, by filter.
     Subscriptions,
+    /// Mappers and what they were told, as JSON, by name.
+    Mappers,
 }
 
 /// A row. Append only: the position is on disk.
