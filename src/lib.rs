@@ -13,19 +13,20 @@
 //! | [`agent`] | the one loop between the node and its shells |
 //! | [`modules`] | which shells this build has; the only place that asks for features |
 //! | [`node`] | **all decisions**, pure: link, presence, meta, pods, events |
-//! | [`wire`] | the cloud's messages, Kubernetes objects and CRI's messages, pure |
+//! | [`wire`] | the cloud's messages, Kubernetes objects, CRI's and DMI's messages, pure |
 //! | `edgehub` | shell: joins the cloud, the WebSocket over mTLS |
 //! | `metamanager` | shell: what must survive, in a journal folded into redb |
 //! | `edged` | shell: pods, through the CRI socket, and their part of the machine |
 //! | `eventbus` | shell: the broker's client, MQTT |
 //! | `servicebus` | shell: HTTP between apps and the cloud |
+//! | `dmi` | shell: mappers, gRPC both ways |
 //! | [`host`] | clock, chance, tasks, signals, log, local socket; knows nothing of ours |
 //! | `cloud` | the stand-in for one bench: CloudHub and a folder of manifests |
 //!
 //! ## Who may know whom
 //!
 //! ```text
-//! main -> cli -> agent -> modules -> edgehub metamanager edged
+//! main -> cli -> agent -> modules -> edgehub metamanager edged eventbus dmi
 //!                  |                     |   a shell never knows another shell
 //!                  v                     v
 //!                 node  <----------  wire, node's types, host
@@ -47,6 +48,8 @@ pub mod cli;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod config;
+#[cfg(feature = "dmi")]
+pub mod dmi;
 #[cfg(feature = "edged")]
 pub mod edged;
 #[cfg(feature = "edgehub")]

@@ -10,6 +10,8 @@ use crate::host::tasks::Executor;
 use crate::node::Restored;
 #[cfg(not(feature = "eventbus"))]
 use crate::node::bus;
+#[cfg(not(feature = "dmi"))]
+use crate::node::dmi;
 use crate::node::input::Input;
 #[cfg(not(feature = "edgehub"))]
 use crate::node::link;
@@ -20,6 +22,8 @@ use crate::node::runtime::RuntimeInfo;
 use crate::node::service;
 use crate::node::store::Batch;
 
+#[cfg(feature = "dmi")]
+pub use crate::dmi::{Dmi, open as open_dmi};
 #[cfg(feature = "edged")]
 pub use crate::edged::{Edged, open as open_edged};
 #[cfg(feature = "edgehub")]
@@ -188,6 +192,28 @@ impl ServiceBus {
     }
 }
 
+/// The mappers' door of a build without one.
+#[cfg(not(feature = "dmi"))]
+#[derive(Debug)]
+pub struct Dmi;
+
+/// Opens a door nobody comes by.
+#[cfg(not(feature = "dmi"))]
+pub fn open_dmi(_: config::Dmi, _: Sender<Input>, _: &Executor) -> Dmi {
+    Dmi
+}
+
+#[cfg(not(feature = "dmi"))]
+impl Dmi {
+    /// Another order may be handed over.
+    pub fn room(&self) -> bool {
+        true
+    }
+
+    /// Drops an order: what another build knew of mappers stays as it is.
+    pub fn hand(&self, _: dmi::Order) {}
+}
+
 /// Which modules this build has, for `--version`.
 pub fn built() -> Vec<&'static str> {
     let all = [
@@ -196,6 +222,7 @@ pub fn built() -> Vec<&'static str> {
         ("edged", cfg!(feature = "edged")),
         ("eventbus", cfg!(feature = "eventbus")),
         ("servicebus", cfg!(feature = "servicebus")),
+        ("dmi", cfg!(feature = "dmi")),
         ("cloud", cfg!(feature = "cloud")),
     ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()

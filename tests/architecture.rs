@@ -46,7 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["agent", "cloud", "config", "edgehub", "eventbus", "host", "modules", "node", "wire"]),
     ("agent", &["config", "host", "modules", "node"]),
-    ("modules", &["config", "edged", "edgehub", "eventbus", "host", "metamanager", "node", "servicebus"]),
+    ("modules", &["config", "dmi", "edged", "edgehub", "eventbus", "host", "metamanager", "node", "servicebus"]),
     ("config", &["wire"]),
     ("node", &["config", "wire"]),
     ("wire", &[]),
@@ -56,6 +56,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("edged", &["config", "host", "node", "wire"]),
     ("eventbus", &["config", "host", "node", "wire"]),
     ("servicebus", &["config", "host", "node", "wire"]),
+    ("dmi", &["config", "host", "node", "wire"]),
     ("cloud", &["edgehub", "host", "wire"]),
     ("lib", &[]),
 ];

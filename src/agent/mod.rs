@@ -16,7 +16,7 @@ use smol::channel::{self, Receiver, Sender};
 use crate::config::Config;
 use crate::host::tasks::{Executor, Tasks};
 use crate::host::{chance, clock, network, notify, signal};
-use crate::modules::{self, EdgeHub, Edged, EventBus, ServiceBus, Store};
+use crate::modules::{self, Dmi, EdgeHub, Edged, EventBus, ServiceBus, Store};
 use crate::node::Node;
 use crate::node::ids::AskId;
 use crate::node::input::Input;
@@ -81,7 +81,8 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         edgehub: modules::open_edgehub(config.edgehub.clone(), &config.node.name, inbox.clone(), &executor),
         edged: modules::open_edged(config.edged.clone(), inbox.clone(), &executor),
         eventbus: modules::open_eventbus(config.eventbus.clone(), &config.node.name, inbox.clone(), &executor),
-        servicebus: modules::open_servicebus(config.servicebus.clone(), inbox, &executor),
+        servicebus: modules::open_servicebus(config.servicebus.clone(), inbox.clone(), &executor),
+        dmi: modules::open_dmi(config.dmi.clone(), inbox, &executor),
         store,
         node,
         answers,
@@ -101,6 +102,7 @@ struct Agent {
     edged: Edged,
     eventbus: EventBus,
     servicebus: ServiceBus,
+    dmi: Dmi,
     answers: control::Answers,
     /// Until when the node may still say something, once it shall end.
     last_words: Option<Mono>,
@@ -186,6 +188,11 @@ impl Agent {
             && let Some(order) = self.node.poll_service()
         {
             self.servicebus.hand(order);
+        }
+        while self.dmi.room()
+            && let Some(order) = self.node.poll_dmi()
+        {
+            self.dmi.hand(order);
         }
         while let Some((id, answer)) = self.node.poll_answer() {
             self.answers.give(id, answer);

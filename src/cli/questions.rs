@@ -20,11 +20,11 @@ pub struct Status {
     output: Option<String>,
 }
 
-/// list node, pods, configmaps, secrets or devices
+/// list node, pods, configmaps, secrets, devices or mappers
 #[derive(FromArgs)]
 #[argh(subcommand, name = "get")]
 pub struct Get {
-    /// what: node, pods, configmaps, secrets (names only), devices
+    /// what: node, pods, configmaps, secrets (names only), devices, mappers
     #[argh(positional)]
     kind: String,
     /// only this namespace
@@ -143,7 +143,8 @@ impl Get {
             "configmap" | "configmaps" | "cm" => "configmaps",
             "secret" | "secrets" => "secrets",
             "device" | "devices" => "devices",
-            other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps, secrets or devices"))),
+            "mapper" | "mappers" => "mappers",
+            other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps, secrets, devices or mappers"))),
         };
         let mut answer = one(socket, &json!({ "ask": "get", "kind": kind }))?;
         if let (Some(namespace), Some(items)) = (&self.namespace, answer["items"].as_array_mut()) {
@@ -170,6 +171,11 @@ impl Get {
                 &["NAMESPACE", "NAME", "STATE", "MODEL", "PROPERTIES", "PENDING", "UNREPORTED", "ONLINE"],
                 &rows(&["namespace", "name", "state", "model", "properties", "pending", "unreported"], "last_online"),
             ),
+            "mappers" => {
+                let columns = ["name", "protocol", "version", "state", "devices", "told", "last_error"];
+                let rows: Vec<Vec<String>> = items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).collect()).collect();
+                table(&["NAME", "PROTOCOL", "VERSION", "STATE", "DEVICES", "TOLD", "LAST ERROR"], &rows);
+            }
             "configmaps" => table(&["NAMESPACE", "NAME", "DATA", "AGE"], &rows(&["namespace", "name", "keys"], "created")),
             _ => table(&["NAMESPACE", "NAME", "TYPE", "DATA", "AGE"], &rows(&["namespace", "name", "type", "keys"], "created")),
         }

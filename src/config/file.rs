@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::Table;
 
 use super::reader::{Faults, Section, is_address, nearest};
-use super::{Broker, BusMode, Config, Control, DeviceTwin, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, ServiceBus, Taint};
+use super::{Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, ServiceBus, Taint};
 use crate::wire::quantity::Quantity;
 
 /// Tables of the file.
-const TABLES: [&str; 9] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "servicebus", "control", "log"];
+const TABLES: [&str; 10] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "servicebus", "dmi", "control", "log"];
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
         devicetwin: devicetwin(&mut file, &mut faults),
         eventbus: eventbus(&mut file, &mut faults),
         servicebus: servicebus(&mut file, &mut faults),
+        dmi: dmi(&mut file, &mut faults),
         control: control(&mut file, &mut faults),
         log: log(&mut file, &mut faults),
     };
@@ -278,6 +279,18 @@ fn servicebus(file: &mut Table, faults: &mut Faults) -> ServiceBus {
     if config.certificate.is_some() != config.key.is_some() {
         section.fault("certificate", "certificate and key belong together");
     }
+    section.end(faults);
+    config
+}
+
+fn dmi(file: &mut Table, faults: &mut Faults) -> Dmi {
+    let mut section = Section::take(file, "dmi", faults);
+    let config = Dmi {
+        enabled: section.flag("enabled", true),
+        socket: section.path("socket", "/etc/kubeedge/dmi.sock"),
+        call_timeout: section.duration("call_timeout", Duration::from_secs(10)),
+        rate: section.number("rate", 1000, 1, 100_000),
+    };
     section.end(faults);
     config
 }

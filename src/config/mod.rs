@@ -29,6 +29,8 @@ pub struct Config {
     pub eventbus: EventBus,
     /// HTTP between apps and the cloud.
     pub servicebus: ServiceBus,
+    /// Mappers.
+    pub dmi: Dmi,
     /// The local socket.
     pub control: Control,
     /// Filter of the log, as env_logger reads it.
@@ -231,6 +233,19 @@ pub struct ServiceBus {
     pub certificate: Option<PathBuf>,
     /// Its key, PEM.
     pub key: Option<PathBuf>,
+}
+
+/// Mappers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dmi {
+    /// Mappers are served.
+    pub enabled: bool,
+    /// The socket they look for.
+    pub socket: PathBuf,
+    /// How long a call to a mapper may take.
+    pub call_timeout: Duration,
+    /// A mapper may ask so many times a second, and so many at once.
+    pub rate: u32,
 }
 
 /// The local socket.

@@ -1,22 +1,10 @@
-//! gRPC to the container runtime: unary calls and server streams over HTTP/2 on
-//! its unix socket. One connection carries all; it is opened when first needed
-//! and again after it died. `grpc` has the framing; nothing here knows what the
-//! calls mean.
+//! The calls to the container runtime and how long each may take. Nothing here
+//! knows what they mean; `host::grpc` carries them.
 
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_lite::future::or;
-use h2::client::SendRequest;
-use http::Request;
-use smol::lock::Mutex;
-use smol::net::unix::UnixStream;
-use smol::{Task, Timer};
-use tokio_util::compat::FuturesAsyncReadCompatExt;
-
-use super::grpc::{Error, Stream, frame};
+use super::grpc::{Channel, Error, Peer, Stream};
 use crate::host::tasks::Executor;
 use crate::wire::cri;
 
@@ -28,37 +16,17 @@ const WORK: Duration = Duration::from_secs(120);
 const PULL: Duration = Duration::from_secs(1800);
 /// What a call that has its own limit may take beyond it.
 const BEYOND: Duration = Duration::from_secs(10);
-/// Opening the socket.
-const DIAL: Duration = Duration::from_secs(5);
-/// Of one stream, and of all together: a reader that is late with its stream
-/// never stops the answers of the others.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The runtime behind a socket. Clones share the connection.
 #[derive(Debug, Clone)]
-pub struct Client(Rc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    socket: PathBuf,
-    executor: Executor,
-    live: Mutex<Option<Live>>,
-}
-
-#[derive(Debug)]
-struct Live {
-    send: SendRequest<Bytes>,
-    /// Moves the bytes of all streams; it ends with the connection.
-    connection: Task<()>,
-}
+pub struct Client(Channel);
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($request:ident) -> $answer:ident, $path:literal, $limit:expr;)+) => {
         impl Client {$(
             $(#[$doc])*
             pub async fn $name(&self, request: &cri::$request) -> Result<cri::$answer, Error> {
-                self.call($path, request, $limit).await
+                self.0.call($path, request, $limit).await
             }
         )+}
     };
@@ -108,209 +76,25 @@ calls! {
 impl Client {
     /// A client for `socket`; nothing is opened yet.
     pub fn new(socket: &Path, executor: &Executor) -> Self {
-        Self(Rc::new(Shared { socket: socket.to_owned(), executor: executor.clone(), live: Mutex::new(None) }))
+        Self(Channel::new(Peer { name: "runtime", socket: socket.to_owned() }, executor))
     }
 
     /// Stops a container; may take its timeout and then some.
     pub async fn stop_container(&self, request: &cri::StopContainerRequest) -> Result<cri::Empty, Error> {
         let grace = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
-        self.call("/runtime.v1.RuntimeService/StopContainer", request, grace.saturating_add(WORK)).await
+        self.0.call("/runtime.v1.RuntimeService/StopContainer", request, grace.saturating_add(WORK)).await
     }
 
     /// Runs a command in a container for at most `limit`.
     pub async fn exec_sync(&self, container: &str, command: &[String], limit: Duration) -> Result<cri::ExecSyncResponse, Error> {
         let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX).max(1);
         let request = cri::ExecSyncRequest { container_id: container.to_owned(), cmd: command.to_vec(), timeout };
-        self.call("/runtime.v1.RuntimeService/ExecSync", &request, limit.saturating_add(BEYOND)).await
-    }
-
-    async fn call<A: prost::Message + Default>(&self, call: &'static str, request: &impl prost::Message, limit: Duration) -> Result<A, Error> {
-        let answer = self.exchange(call, frame(&request.encode_to_vec()), limit).await?;
-        A::decode(answer).map_err(|cause| Error::garbled(&self.0.socket, call, cause))
-    }
-
-    async fn exchange(&self, call: &'static str, request: Bytes, limit: Duration) -> Result<Bytes, Error> {
-        let talk = async {
-            let mut stream = self.open(call, None, request).await?;
-            let answer = stream.message().await?.ok_or_else(|| Error::garbled(&self.0.socket, call, "nothing"))?;
-            // The verdict comes after the answer.
-            match stream.message().await? {
-                None => Ok(answer),
-                Some(_) => Err(Error::garbled(&self.0.socket, call, "two messages")),
-            }
-        };
-        let late = async {
-            Timer::after(limit).await;
-            Err(Error::TimedOut { socket: self.0.socket.clone(), call, limit })
-        };
-        or(talk, late).await
+        self.0.call("/runtime.v1.RuntimeService/ExecSync", &request, limit.saturating_add(BEYOND)).await
     }
 
     /// Begins a call whose answers go on and on. Returns before the runtime
     /// answered: a refusal shows with the first message.
     pub async fn stream(&self, call: &'static str, header: Option<(&'static str, &'static str)>, request: &impl prost::Message) -> Result<Stream, Error> {
-        self.open(call, header, frame(&request.encode_to_vec())).await
-    }
-
-    async fn open(&self, call: &'static str, header: Option<(&'static str, &'static str)>, request: Bytes) -> Result<Stream, Error> {
-        let broken = |cause| Error::Broken { socket: self.0.socket.clone(), call, cause };
-        let mut builder = Request::post(format!("http://localhost{call}")).header("content-type", "application/grpc").header("te", "trailers");
-        if let Some((name, value)) = header {
-            builder = builder.header(name, value);
-        }
-        let head = builder.body(()).expect("path and headers are constants of ours");
-        let mut send = self.ready(call).await?;
-        let (response, mut body) = send.send_request(head, false).map_err(broken)?;
-        body.send_data(request, true).map_err(broken)?;
-        Ok(Stream::new(&self.0.socket, call, response))
-    }
-
-    /// A connection that takes a request. One that died since is opened again,
-    /// once: nothing was sent on it.
-    async fn ready(&self, call: &'static str) -> Result<SendRequest<Bytes>, Error> {
-        let mut live = self.0.live.lock().await;
-        if let Some(connection) = live.take_if(|live| live.connection.is_finished()) {
-            drop(connection);
-        }
-        if let Some(found) = live.as_ref() {
-            if let Ok(send) = found.send.clone().ready().await {
-                return Ok(send);
-            }
-            *live = None;
-        }
-        let new = self.dial(call).await?;
-        let send = new.send.clone().ready().await.map_err(|cause| Error::Broken { socket: self.0.socket.clone(), call, cause })?;
-        *live = Some(new);
-        Ok(send)
-    }
-
-    async fn dial(&self, call: &'static str) -> Result<Live, Error> {
-        let socket = &self.0.socket;
-        let late = async {
-            Timer::after(DIAL).await;
-            Err(std::io::ErrorKind::TimedOut.into())
-        };
-        let stream = or(UnixStream::connect(socket), late).await.map_err(|cause| Error::Unreachable { socket: socket.clone(), cause })?;
-        let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW).enable_push(false);
-        let (send, connection) = builder.handshake(stream.compat()).await.map_err(|cause| Error::Broken { socket: socket.clone(), call, cause })?;
-        let connection = self.0.executor.spawn(async move {
-            if let Err(cause) = connection.await {
-                log::debug!(target: "edged", "connection to the runtime ended: {cause}");
-            }
-        });
-        Ok(Live { send, connection })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use smol::net::unix::UnixListener;
-
-    use super::super::grpc::MAX_MESSAGE;
-    use super::*;
-
-    /// What a runtime of the tests does with a connection's calls.
-    #[derive(Clone, Copy)]
-    enum Manner {
-        /// Answers `Version` with so many bytes.
-        Answer(usize),
-        /// Refuses, with the head only.
-        Refuse,
-        /// Says nothing.
-        Mute,
-        /// Ends the connection after one answer.
-        Once,
-    }
-
-    fn against<T>(manner: Manner, work: impl AsyncFnOnce(Client) -> T) -> T {
-        let executor = Executor::default();
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("selvedge-client-{}-{number}", std::process::id()));
-        let listener = UnixListener::bind(&path).unwrap();
-        let owner = executor.clone();
-        let _server = executor.spawn(async move {
-            let mut connections = Vec::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.push(owner.spawn(serve(stream, manner)));
-            }
-        });
-        let client = Client::new(&path, &executor);
-        let result = executor.block_on(work(client));
-        std::fs::remove_file(path).unwrap();
-        result
-    }
-
-    async fn serve(stream: UnixStream, manner: Manner) {
-        let mut connection = h2::server::handshake(stream.compat()).await.unwrap();
-        let mut held = Vec::new();
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let head = http::Response::builder().header("content-type", "application/grpc");
-            let (size, once) = match manner {
-                Manner::Refuse => {
-                    let head = head.header("grpc-status", "5").header("grpc-message", "no 100%25 such caf%C3%A9").body(()).unwrap();
-                    respond.send_response(head, true).unwrap();
-                    continue;
-                }
-                Manner::Mute => {
-                    held.push(respond);
-                    continue;
-                }
-                Manner::Answer(size) => (size, false),
-                Manner::Once => (1, true),
-            };
-            let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
-            let answer = cri::VersionResponse { runtime_name: "r".repeat(size), ..Default::default() };
-            body.send_data(frame(&prost::Message::encode_to_vec(&answer)), false).unwrap();
-            body.send_trailers([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))].into_iter().collect()).unwrap();
-            if once {
-                connection.graceful_shutdown();
-            }
-        }
-    }
-
-    async fn name(client: &Client) -> Result<usize, Error> {
-        client.version(&cri::VersionRequest::default()).await.map(|answer| answer.runtime_name.len())
-    }
-
-    #[test]
-    fn an_answer_larger_than_every_window_comes_whole() {
-        assert_eq!(against(Manner::Answer(3 << 20), async |client| name(&client).await).unwrap(), 3 << 20);
-    }
-
-    #[test]
-    fn an_answer_beyond_the_limit_is_refused_by_its_length() {
-        let why = against(Manner::Answer(MAX_MESSAGE + 1), async |client| name(&client).await).unwrap_err().to_string();
-        assert!(why.ends_with("answered Version with a message of 16777222 bytes, compression 0"), "{why}");
-    }
-
-    #[test]
-    fn a_refusal_without_a_body_keeps_its_code_and_words() {
-        let cause = against(Manner::Refuse, async |client| name(&client).await).unwrap_err();
-        assert!(cause.is_not_found() && !cause.is_down());
-        assert_eq!(cause.to_string(), "Version failed (NotFound): no 100% such café");
-    }
-
-    #[test]
-    fn a_connection_that_ended_is_opened_again() {
-        let sizes = against(Manner::Once, async |client| [name(&client).await.unwrap(), name(&client).await.unwrap(), name(&client).await.unwrap()]);
-        assert_eq!(sizes, [1, 1, 1]);
-    }
-
-    #[test]
-    fn a_mute_runtime_costs_no_more_than_the_limit() {
-        let cause = against(Manner::Mute, async |client| client.exchange("/x/Y", frame(&[]), Duration::from_millis(1)).await).unwrap_err();
-        assert!(matches!(cause, Error::TimedOut { .. }), "{cause}");
-    }
-
-    #[test]
-    fn nobody_at_the_socket_is_told_with_its_path() {
-        let executor = Executor::default();
-        let client = Client::new(Path::new("/nowhere/at.sock"), &executor);
-        let cause = executor.block_on(name(&client)).unwrap_err();
-        assert!(cause.is_down());
-        assert!(cause.to_string().starts_with("cannot reach the runtime at '/nowhere/at.sock': "), "{cause}");
+        self.0.stream(call, header, request).await
     }
 }

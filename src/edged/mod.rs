@@ -1,7 +1,7 @@
 //! The shell towards the container runtime: carries out what the node orders
 //! and tells it what the runtime shows. It decides nothing about pods.
 //!
-//! `client` speaks `grpc`, `watch` follows the runtime by its `events` and
+//! `client` has the calls, `watch` follows the runtime by its `events` and
 //! `info`, `seen` reads what is in it, `operate` does one step of a pod's life, `images` has images here, `probe`
 //! tries things on containers, `logs` keeps log files small; `volumes`, `subpath`, `cgroup` and
 //! `files` are a pod's part of this machine.
@@ -10,7 +10,6 @@ pub mod cgroup;
 pub mod client;
 mod events;
 mod files;
-pub mod grpc;
 mod images;
 mod info;
 #[cfg(test)]
@@ -33,6 +32,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::{Mutex, RwLock, Semaphore};
 
 use crate::config;
+use crate::host::grpc;
 use crate::host::tasks::{Executor, Tasks};
 use crate::node::ids::{PodKey, PodUid};
 use crate::node::input::Input;

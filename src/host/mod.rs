@@ -4,6 +4,8 @@
 pub mod chance;
 pub mod clock;
 pub mod follow;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod log;
 pub mod network;
 pub mod notify;

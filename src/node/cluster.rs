@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::chance::Chance;
 use super::devices::Reply;
 use super::disk::Disk;
-use super::ids::{PodUid, Session, Ticket};
+use super::dmi;
+use super::ids::{CallId, PodUid, Session, Ticket};
 use super::link::{self, Link};
 use super::meta::{Incoming, Meta, Verdict};
 use super::now::{Now, Wall};
@@ -37,6 +38,8 @@ pub(super) enum Held {
     Object(Resource, Box<Incoming>),
     /// Something may be said to the broker.
     Reply(Reply),
+    /// A mapper that registered is answered.
+    Mapper(CallId, dmi::Reply),
 }
 
 /// How soon a missing object is asked for again.
@@ -400,6 +403,7 @@ impl Node {
                 Held::Ack(session, ack) => self.link.ack(session, *ack),
                 Held::Object(resource, incoming) => self.takes_effect(now, &resource, &incoming),
                 Held::Reply(reply) => self.reply(reply),
+                Held::Mapper(call, reply) => self.mappers.answer(call, Ok(reply)),
             }
         }
     }
@@ -420,10 +424,17 @@ impl Node {
     }
 
     fn end_without_disk(&mut self, now: Now) {
-        let ends = |held: &Held| matches!(held, Held::Object(resource, incoming) if resource.kind == kind::POD && incoming.is_terminating());
+        let ends = |held: &Held| match held {
+            Held::Object(resource, incoming) => resource.kind == kind::POD && incoming.is_terminating(),
+            Held::Mapper(..) => true,
+            Held::Ack(..) | Held::Reply(_) => false,
+        };
         for held in self.disk.release(ends) {
-            if let Held::Object(resource, incoming) = held {
-                self.takes_effect(now, &resource, &incoming);
+            match held {
+                Held::Object(resource, incoming) => self.takes_effect(now, &resource, &incoming),
+                Held::Mapper(call, reply) => self.mappers.answer(call, Ok(reply)),
+                Held::Ack(session, ack) => self.link.ack(session, *ack),
+                Held::Reply(reply) => self.reply(reply),
             }
         }
     }

@@ -156,6 +156,7 @@ impl Node {
 
     /// A Device or DeviceModel object takes effect.
     pub(super) fn device_object(&mut self, now: Now, resource: &Resource, json: &str) {
+        self.mappers.stir();
         let effects = match resource.kind.as_str() {
             kind::DEVICE_MODEL => kube::read::<kube::DeviceModel>(json).map(|model| {
                 self.twins.model(&model);
@@ -174,6 +175,7 @@ impl Node {
 
     /// A Device or DeviceModel object is gone.
     pub(super) fn device_object_gone(&mut self, now: Now, resource: &Resource) {
+        self.mappers.stir();
         let id = format!("{}/{}", resource.namespace, resource.name);
         if resource.kind == kind::DEVICE_MODEL {
             return self.twins.model_gone(&id);

@@ -53,6 +53,8 @@ text_ids! {
     MsgId,
     /// A device, `NAMESPACE/NAME`.
     DeviceId,
+    /// A mapper, as it calls itself.
+    MapperName,
 }
 
 macro_rules! number_ids {

@@ -1,6 +1,6 @@
 //! Everything that can wake the node: a closed list.
 
-use super::ids::{AskId, ContainerId, ExchangeId, MsgId, OpId, PodUid, Session, Ticket};
+use super::ids::{AskId, CallId, ContainerId, ExchangeId, MsgId, OpId, PodUid, Session, Ticket};
 use super::runtime::{Failure, ImageSeen, Outcome, PodSeen, ProbeKind, ProbeResult, RuntimeInfo};
 use super::service::Called;
 use crate::wire::message::Message;
@@ -87,6 +87,11 @@ pub enum Input {
         called: Called,
     },
 
+    /// A mapper asks.
+    MapperAsked(CallId, super::dmi::Ask),
+    /// A call to a mapper ended.
+    MapperAnswered(CallId, Result<(), super::dmi::MapperFailure>),
+
     /// The machine: capacity, addresses, pressure.
     Facts(Box<super::presence::Facts>),
     /// Somebody asks locally.
@@ -128,7 +133,7 @@ impl Ask {
 pub enum Ask {
     /// How is the agent.
     Status,
-    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`, `devices`.
+    /// Objects of a type: `node`, `pods`, `configmaps`, `secrets`, `devices`, `mappers`.
     Get {
         /// The type.
         kind: String,

@@ -5,7 +5,7 @@
 //! | verb | meaning |
 //! |---|---|
 //! | [`Node::handle`] | something happened; never fails, never blocks |
-//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_service`, `poll_answer` | the next thing for that shell, asked only while it has room |
+//! | `poll_store`, `poll_cloud`, `poll_runtime`, `poll_bus`, `poll_service`, `poll_dmi`, `poll_answer` | the next thing for that shell, asked only while it has room |
 //! | [`Node::deadline`] | when and why to come back |
 //! | [`Node::on_deadline`] | that instant came; early or twice does no harm |
 //! | [`Node::is_drained`] | after `Stop`: nothing left to say |
@@ -22,11 +22,14 @@ mod cluster;
 mod device_answers;
 mod devices;
 mod disk;
+pub mod dmi;
 mod events;
 pub mod ids;
 mod images;
 pub mod input;
 pub mod link;
+mod mapper_calls;
+pub mod mappers;
 mod meta;
 mod nodestatus;
 pub mod now;
@@ -56,6 +59,7 @@ use ids::{AskId, Session, Ticket};
 use images::{Images, Room};
 use input::{Ask, Input, LinkEnd};
 use link::Link;
+use mappers::Mappers;
 use meta::Meta;
 use nodestatus::{Facts, Health};
 use now::{Mono, Now};
@@ -98,6 +102,7 @@ pub struct Node {
     runtime: RuntimeHealth,
     images: Images,
     events: Events,
+    mappers: Mappers,
     facts: Facts,
     facts_known: bool,
     /// Why the store is not to be trusted, until the cloud has told.
@@ -134,6 +139,7 @@ impl Node {
             | Row::Confirmed(_)
             | Row::Spooled { .. } => None,
         });
+        let mappers = Mappers::load(settings.dmi.rate, &restored.rows);
         let newly_lost = restored.lost;
         let mut chance = Chance::new(seed);
         let mut rows = restored.rows;
@@ -155,6 +161,7 @@ impl Node {
             runtime: RuntimeHealth::default(),
             images: Images::default(),
             events: Events::new(settings.edged.events, &settings.node.name),
+            mappers,
             facts: Facts::default(),
             facts_known: false,
             lost: known_lost,
@@ -220,6 +227,12 @@ impl Node {
             }
             Input::ServiceAsked { id, question } => self.app_asks(now, id, question),
             Input::ServiceAnswered { id, called } => self.app_answered(now, id, called),
+            Input::MapperAsked(call, ask) => {
+                // Nothing but devices can follow from it.
+                self.mapper_asked(now, call, ask);
+                return self.tell_of_devices(now);
+            }
+            Input::MapperAnswered(call, result) => self.mappers.answered(now, call, result, &mut self.chance),
             Input::Facts(facts) => {
                 self.learn(now, *facts);
                 self.collect_images(now);
@@ -244,7 +257,7 @@ impl Node {
         let up = session.and_then(|_| self.presence.deadline());
         let devices =
             session.filter(|_| self.presence.is_registered()).and_then(|_| [self.twins.deadline(), self.spool.deadline()].into_iter().flatten().min());
-        [self.link.deadline(), up, devices, self.pods.deadline(), self.watchers.deadline()].into_iter().flatten().min()
+        [self.link.deadline(), up, devices, self.pods.deadline(), self.mappers.deadline(), self.watchers.deadline()].into_iter().flatten().min()
     }
 
     /// The next batch for the disk.
@@ -270,6 +283,11 @@ impl Node {
     /// The next thing for apps.
     pub fn poll_service(&mut self) -> Option<service::Order> {
         self.service.poll().filter(|_| !self.stopping)
+    }
+
+    /// The next thing for mappers.
+    pub fn poll_dmi(&mut self) -> Option<dmi::Order> {
+        self.mappers.poll()
     }
 
     /// The next answer for somebody who asked.
@@ -304,6 +322,7 @@ impl Node {
         if self.facts_known {
             self.pods.work(now, &world);
         }
+        self.tell_mappers(now);
         self.note_events(now);
         self.answer_watchers(now);
         if self.link.session().is_some() {

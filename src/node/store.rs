@@ -56,6 +56,8 @@ pub enum Table {
     Subscriptions,
     /// What apps may ask the cloud for, by target.
     Targets,
+    /// Mappers and what they were told, as JSON, by name.
+    Mappers,
 }
 
 /// A row. Append only: the position is on disk.

@@ -34,6 +34,7 @@ pub use property::{ConfirmedRow, Part, Property, PropertyRow, Version};
 pub use report::{Sent, What};
 pub use request::{Refusal, Wanted};
 pub use update::Author;
+pub use value::Kind;
 
 use model::Model;
 use report::Reports;

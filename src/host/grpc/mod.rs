@@ -1,8 +1,12 @@
-//! gRPC's framing on an HTTP/2 stream, and its verdicts. Which stream of which
-//! connection it is, `client` knows.
+//! gRPC as a client on unix sockets: framing on an HTTP/2 stream and verdicts
+//! here, the connection in [`Channel`]. Nothing here knows what calls mean.
+
+mod channel;
+
+pub use channel::Channel;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,40 +15,55 @@ use h2::client::ResponseFuture;
 use http::{HeaderMap, StatusCode};
 
 /// Largest message taken, as Go's clients have it.
-pub(super) const MAX_MESSAGE: usize = 16 << 20;
+pub const MAX_MESSAGE: usize = 16 << 20;
+
+/// Who is called.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What it is, as in `runtime`.
+    pub name: &'static str,
+    /// Where it listens.
+    pub socket: PathBuf,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} at '{}'", self.name, self.socket.display())
+    }
+}
 
 /// Why a call has no answer.
 #[derive(Debug)]
 pub enum Error {
     /// Nobody listens on the socket.
     Unreachable {
-        /// Of the runtime.
-        socket: PathBuf,
+        /// Who.
+        peer: Peer,
         /// Why.
         cause: std::io::Error,
     },
     /// The connection ended or broke.
     Broken {
-        /// Of the runtime.
-        socket: PathBuf,
+        /// Who.
+        peer: Peer,
         /// Path of the call.
         call: &'static str,
         /// Why.
         cause: h2::Error,
     },
-    /// The runtime says no.
+    /// It says no.
     Refused {
         /// Path of the call.
         call: &'static str,
         /// gRPC's status code.
         code: Code,
-        /// The runtime's words.
+        /// Its words.
         message: String,
     },
     /// No answer in time.
     TimedOut {
-        /// Of the runtime.
-        socket: PathBuf,
+        /// Who.
+        peer: Peer,
         /// Path of the call.
         call: &'static str,
         /// Which time.
@@ -52,8 +71,8 @@ pub enum Error {
     },
     /// What came is no answer.
     Garbled {
-        /// Of the runtime.
-        socket: PathBuf,
+        /// Who.
+        peer: Peer,
         /// Path of the call.
         call: &'static str,
         /// What is wrong with it.
@@ -70,6 +89,10 @@ impl Code {
     pub const DEADLINE_EXCEEDED: Self = Self(4);
     /// There is no such thing.
     pub const NOT_FOUND: Self = Self(5);
+    /// Too much of something, or too often.
+    pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// It was given up half way.
+    pub const ABORTED: Self = Self(10);
     /// There is no such call.
     pub const UNIMPLEMENTED: Self = Self(12);
     /// Not now.
@@ -105,7 +128,7 @@ impl fmt::Display for Code {
 }
 
 impl Error {
-    /// The runtime's code, if it answered.
+    /// Its code, if it answered.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Refused { code, .. } => Some(*code),
@@ -113,21 +136,21 @@ impl Error {
         }
     }
 
-    pub(super) fn garbled(socket: &Path, call: &'static str, why: impl fmt::Display) -> Self {
-        Self::Garbled { socket: socket.to_owned(), call, why: why.to_string() }
+    fn garbled(peer: &Peer, call: &'static str, why: impl fmt::Display) -> Self {
+        Self::Garbled { peer: peer.clone(), call, why: why.to_string() }
     }
 
-    /// The runtime knows no such thing.
+    /// It knows no such thing.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(Code::NOT_FOUND)
     }
 
-    /// The runtime has no such call.
+    /// It has no such call.
     pub fn is_unimplemented(&self) -> bool {
         self.code() == Some(Code::UNIMPLEMENTED)
     }
 
-    /// The runtime is not there, rather than against it.
+    /// It is not there, rather than against us.
     pub fn is_down(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
@@ -141,11 +164,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |call: &'static str| call.rsplit('/').next().unwrap_or(call);
         match self {
-            Self::Unreachable { socket, cause } => write!(f, "cannot reach the runtime at '{}': {cause}", socket.display()),
-            Self::Broken { socket, call, cause } => write!(f, "lost the runtime at '{}' during {}: {cause}", socket.display(), name(call)),
+            Self::Unreachable { peer, cause } => write!(f, "cannot reach {peer}: {cause}"),
+            Self::Broken { peer, call, cause } => write!(f, "lost {peer} during {}: {cause}", name(call)),
             Self::Refused { call, code, message } => write!(f, "{} failed ({code}): {message}", name(call)),
-            Self::TimedOut { socket, call, limit } => write!(f, "runtime at '{}' did not answer {} within {} s", socket.display(), name(call), limit.as_secs()),
-            Self::Garbled { socket, call, why } => write!(f, "runtime at '{}' answered {} with {why}", socket.display(), name(call)),
+            Self::TimedOut { peer, call, limit } => write!(f, "{peer} did not answer {} within {} s", name(call), limit.as_secs_f32()),
+            Self::Garbled { peer, call, why } => write!(f, "{peer} answered {} with {why}", name(call)),
         }
     }
 }
@@ -160,12 +183,12 @@ impl std::error::Error for Error {
     }
 }
 
-/// Answers of one call. Dropping it tells the runtime to stop.
+/// Answers of one call. Dropping it tells the peer to stop.
 pub struct Stream {
-    socket: PathBuf,
+    peer: Peer,
     call: &'static str,
     state: State,
-    /// The runtime said how it ended.
+    /// The peer said how it ended.
     judged: bool,
     buffer: BytesMut,
 }
@@ -177,11 +200,11 @@ enum State {
 }
 
 impl Stream {
-    pub(super) fn new(socket: &Path, call: &'static str, response: ResponseFuture) -> Self {
-        Self { socket: socket.to_owned(), call, state: State::Asked(response), judged: false, buffer: BytesMut::new() }
+    fn new(peer: &Peer, call: &'static str, response: ResponseFuture) -> Self {
+        Self { peer: peer.clone(), call, state: State::Asked(response), judged: false, buffer: BytesMut::new() }
     }
 
-    /// The next message; `None` when the runtime is done and content. May be
+    /// The next message; `None` when the peer is done and content. May be
     /// dropped while it waits without losing anything.
     pub async fn next<A: prost::Message + Default>(&mut self) -> Result<Option<A>, Error> {
         match self.message().await? {
@@ -195,7 +218,7 @@ impl Stream {
         self.next().await?.ok_or_else(|| self.garbled("an end of the stream"))
     }
 
-    pub(super) async fn message(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn message(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if let Some(message) = self.whole()? {
                 return Ok(Some(message));
@@ -207,7 +230,7 @@ impl Stream {
                 }
                 State::Answering(body) => match body.data().await {
                     Some(Ok(chunk)) => {
-                        // Else the runtime stops after one window.
+                        // Else the peer stops after one window.
                         let released = body.flow_control().release_capacity(chunk.len());
                         self.buffer.extend_from_slice(&chunk);
                         released.map_err(|cause| self.broken(cause))?;
@@ -267,16 +290,16 @@ impl Stream {
     }
 
     fn garbled(&self, why: impl fmt::Display) -> Error {
-        Error::garbled(&self.socket, self.call, why)
+        Error::garbled(&self.peer, self.call, why)
     }
 
     fn broken(&self, cause: h2::Error) -> Error {
-        Error::Broken { socket: self.socket.clone(), call: self.call, cause }
+        Error::Broken { peer: self.peer.clone(), call: self.call, cause }
     }
 }
 
 /// A message with its five bytes before it.
-pub(super) fn frame(message: &[u8]) -> Bytes {
+fn frame(message: &[u8]) -> Bytes {
     let mut framed = Vec::with_capacity(message.len() + 5);
     framed.push(0);
     framed.extend_from_slice(&u32::try_from(message.len()).expect("no message of ours has 4 GiB").to_be_bytes());
