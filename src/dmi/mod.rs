@@ -64,7 +64,7 @@ impl Dmi {
                 let (inbox, limit, executor) = (self.inbox.clone(), self.config.call_timeout, self.executor.clone());
                 self.calls.borrow_mut().spawn(async move {
                     log::debug!(target: "dmi", "mapper '{mapper}' is called");
-                    let result = calls::carry_out(&socket, what, limit, &executor).await;
+                    let result = calls::carry_out(&socket, *what, limit, &executor).await;
                     let _ = inbox.send(Input::MapperAnswered(call, result)).await;
                 });
             }

@@ -1,5 +1,6 @@
 //! redb, where the journal is folded into, and both together as one store.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -126,24 +127,27 @@ impl Store {
     /// one transaction.
     pub fn fold(&mut self, large: Option<&Batch>) -> Result<(), StoreError> {
         let last = self.journal.next() - 1;
-        let mut all = Vec::new();
+        // Only the last word on each row counts: what changes often costs redb
+        // no more than what changed once.
+        let mut all = BTreeMap::new();
         for payload in self.journal.unfolded().map_err(|why| StoreError::Io { path: self.path.with_file_name(journal::FILE), why })? {
-            all.extend(record::read_changes(&payload).map_err(|what| StoreError::Corrupt { path: self.path.clone(), what })?);
+            let changes = record::read_changes(&payload).map_err(|what| StoreError::Corrupt { path: self.path.clone(), what })?;
+            all.extend(changes.into_iter().map(|change| (change.key, change.row)));
         }
-        all.extend(large.into_iter().flat_map(|batch| batch.changes.clone()));
+        all.extend(large.into_iter().flat_map(|batch| batch.changes.clone()).map(|change| (change.key, change.row)));
         redb_result(&self.path, commit(&self.database, &all, last))?;
         self.journal.folded();
         Ok(())
     }
 }
 
-fn commit(database: &Database, changes: &[Change], last: u64) -> Result<(), redb::Error> {
+fn commit(database: &Database, changes: &BTreeMap<Key, Option<Row>>, last: u64) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut rows = transaction.open_table(ROWS)?;
-        for change in changes {
-            let key = record::key(&change.key);
-            match &change.row {
+        for (key, row) in changes {
+            let key = record::key(key);
+            match row {
                 Some(row) => drop(rows.insert(key.as_slice(), record::row(row).as_slice())?),
                 None => drop(rows.remove(key.as_slice())?),
             }
@@ -159,7 +163,7 @@ fn redb_result<T, E: Into<redb::Error>>(path: &Path, result: Result<T, E>) -> Re
     result.map_err(|why| StoreError::Database { path: path.to_owned(), why: Box::new(why.into()) })
 }
 
-type Rows = std::collections::BTreeMap<Key, Row>;
+type Rows = BTreeMap<Key, Row>;
 
 /// All rows, and the sequence they are folded up to.
 fn load(database: &Database, path: &Path) -> Result<(Rows, u64), StoreError> {

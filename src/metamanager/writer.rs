@@ -1,5 +1,6 @@
-//! The one thread that owns the store's files: it syncs at once when idle and
-//! gathers only while a sync runs. A disk that takes nothing loses nothing: what
+//! The one thread that owns the store's files: it syncs at once when idle. Once
+//! batches overtake a sync it gathers for a moment before the next, for a sync
+//! costs the flash a page however little is in it. A disk that takes nothing loses nothing: what
 //! was to be written is kept and tried again.
 
 use std::sync::Arc;
@@ -81,11 +82,20 @@ fn weight(batch: &Batch) -> usize {
 /// First wait before a disk that took nothing is tried again, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// A crowd is gathered for at most so many breaths, and no longer than it comes.
+const BREATHS: u32 = 5;
+/// One breath.
+const BREATH: Duration = Duration::from_millis(4);
+
 fn run(mut store: Store, batches: &Receiver<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) {
     let mut group = Vec::new();
     let mut wait = RETRY.0;
-    let mut ill = false;
+    let (mut ill, mut crowded) = (false, false);
     while gather(&mut group, batches, ill.then_some(wait)) {
+        if crowded {
+            linger(&mut group, batches);
+        }
+        crowded = group.len() > 1;
         match write(&mut store, &mut group, waiting, inbox) {
             Ok(()) if ill => {
                 (ill, wait) = (false, RETRY.0);
@@ -118,10 +128,24 @@ fn gather(group: &mut Vec<Batch>, batches: &Receiver<Batch>, retry: Option<Durat
         return false;
     }
     group.extend(next);
-    while let Ok(next) = batches.try_recv() {
-        group.push(next);
-    }
+    take_all(group, batches);
     true
+}
+
+fn take_all(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
+    group.extend(std::iter::from_fn(|| batches.try_recv().ok()));
+}
+
+/// Waits for more of a crowd, until nothing came for a breath.
+fn linger(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
+    for _ in 0..BREATHS {
+        let before = group.len();
+        smol::block_on(Timer::after(BREATH));
+        take_all(group, batches);
+        if group.len() == before {
+            return;
+        }
+    }
 }
 
 /// Writes a group and tells up to which ticket everything is on disk; what is

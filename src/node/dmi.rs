@@ -68,7 +68,7 @@ pub enum Order {
         /// Path of its unix socket.
         socket: String,
         /// What.
-        what: Call,
+        what: Box<Call>,
     },
 }
 

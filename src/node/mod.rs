@@ -24,6 +24,7 @@ mod devices;
 mod disk;
 pub mod dmi;
 mod events;
+mod facts;
 pub mod ids;
 mod images;
 pub mod input;
@@ -56,12 +57,12 @@ use device_answers::Watchers;
 use disk::Disk;
 use events::Events;
 use ids::{AskId, Session, Ticket};
-use images::{Images, Room};
+use images::Images;
 use input::{Ask, Input, LinkEnd};
 use link::Link;
 use mappers::Mappers;
 use meta::Meta;
-use nodestatus::{Facts, Health};
+use nodestatus::Facts;
 use now::{Mono, Now};
 use outbox::Outbox;
 use pod::{Pods, World};
@@ -361,50 +362,6 @@ impl Node {
                 }
                 self.events.note(now, ["Pod", &worker.key.namespace, &worker.key.name, worker.uid.as_str()], &note, &mut self.chance);
             }
-        }
-    }
-
-    fn health(&self) -> Health {
-        Health {
-            runtime_version: self.runtime.version(),
-            not_ready: self.not_ready(),
-            store: self.disk.trouble.clone(),
-            images: self.images.all(),
-            max_images: self.settings.edged.max_images,
-            max_pods: self.settings.edged.max_pods,
-            reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
-        }
-    }
-
-    /// Why pods cannot run here now.
-    fn not_ready(&self) -> Vec<String> {
-        let mut why = self.runtime.why();
-        why.extend(self.lost.iter().map(|lost| format!("StoreLost: {lost}")));
-        why
-    }
-
-    fn learn(&mut self, now: Now, facts: Facts) {
-        if !self.facts_known {
-            self.pods.stir();
-        } else if self.facts.ips != facts.ips {
-            log::info!(target: "edgehub", "the node's addresses are now {:?}", facts.ips);
-            self.pods.stir();
-            // Dialing may work now.
-            self.link.network_changed(now);
-        }
-        self.facts = facts;
-        self.facts_known = true;
-    }
-
-    /// Unused images go when the disk fills up, the sandboxes' own never.
-    fn collect_images(&mut self, now: Now) {
-        let mut in_use = self.pods.images();
-        in_use.insert(images::short(&self.runtime.info.sandbox_image).to_owned());
-        let edged = &self.settings.edged;
-        let room = Room { size: self.facts.disk, free: self.facts.disk_available, high: edged.image_gc_high, low: edged.image_gc_low };
-        for image in self.images.collect(now.mono, room, &in_use) {
-            self.count("collected_images");
-            self.pods.order(runtime::Order::RemoveImage(image));
         }
     }
 

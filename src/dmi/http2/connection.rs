@@ -289,7 +289,7 @@ impl Connection {
     }
 
     fn headers(&mut self, frame: &Frame) -> Result<(), Fault> {
-        if frame.stream % 2 == 0 {
+        if frame.stream.is_multiple_of(2) {
             return Err(Fault::protocol("HEADERS of a stream that is no client's"));
         }
         self.block = Some(Block { stream: frame.stream, ends_stream: frame.has(END_STREAM), bytes: BytesMut::from(&frame.content()?[..]) });
@@ -372,7 +372,7 @@ impl Connection {
         if frame.stream != 0 {
             return Err(Fault::protocol("SETTINGS of a stream"));
         }
-        if frame.payload.len() % 6 != 0 || (frame.has(ACK) && !frame.payload.is_empty()) {
+        if !frame.payload.len().is_multiple_of(6) || (frame.has(ACK) && !frame.payload.is_empty()) {
             return Err(Fault { code: code::FRAME_SIZE, why: "SETTINGS that are not whole" });
         }
         if frame.has(ACK) {

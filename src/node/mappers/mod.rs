@@ -176,7 +176,7 @@ impl Mappers {
                 };
                 self.last_call = self.last_call.next();
                 mapper.call = Some(UnderWay { id: self.last_call, step, digest });
-                self.orders.push_back(Order::Call { call: self.last_call, mapper: name.clone(), socket: mapper.info.socket.clone(), what });
+                self.orders.push_back(Order::Call { call: self.last_call, mapper: name.clone(), socket: mapper.info.socket.clone(), what: Box::new(what) });
             }
         }
     }

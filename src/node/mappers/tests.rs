@@ -86,7 +86,7 @@ impl World {
         let mut heard = Vec::new();
         while let Some(order) = self.mappers.poll() {
             let Order::Call { call, mapper, what, .. } = order else { panic!("{order:?}") };
-            let name = match what {
+            let name = match *what {
                 Call::RegisterDevice(device) => format!("register {}", device.name),
                 Call::UpdateDevice(device) => format!("update {}", device.name),
                 Call::RemoveDevice(name) => format!("remove {}", name.name),

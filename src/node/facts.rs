@@ -1,0 +1,54 @@
+//! What the node learns of its machine, and how it is by that. Not how the
+//! machine is read, nor how the cluster is told.
+
+use super::Node;
+use super::images::{self, Room};
+use super::nodestatus::{Facts, Health};
+use super::now::Now;
+use super::runtime;
+
+impl Node {
+    pub(super) fn health(&self) -> Health {
+        Health {
+            runtime_version: self.runtime.version(),
+            not_ready: self.not_ready(),
+            store: self.disk.trouble.clone(),
+            images: self.images.all(),
+            max_images: self.settings.edged.max_images,
+            max_pods: self.settings.edged.max_pods,
+            reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
+        }
+    }
+
+    /// Why pods cannot run here now.
+    pub(super) fn not_ready(&self) -> Vec<String> {
+        let mut why = self.runtime.why();
+        why.extend(self.lost.iter().map(|lost| format!("StoreLost: {lost}")));
+        why
+    }
+
+    pub(super) fn learn(&mut self, now: Now, facts: Facts) {
+        if !self.facts_known {
+            self.pods.stir();
+        } else if self.facts.ips != facts.ips {
+            log::info!(target: "edgehub", "the node's addresses are now {:?}", facts.ips);
+            self.pods.stir();
+            // Dialing may work now.
+            self.link.network_changed(now);
+        }
+        self.facts = facts;
+        self.facts_known = true;
+    }
+
+    /// Unused images go when the disk fills up, the sandboxes' own never.
+    pub(super) fn collect_images(&mut self, now: Now) {
+        let mut in_use = self.pods.images();
+        in_use.insert(images::short(&self.runtime.info.sandbox_image).to_owned());
+        let edged = &self.settings.edged;
+        let room = Room { size: self.facts.disk, free: self.facts.disk_available, high: edged.image_gc_high, low: edged.image_gc_low };
+        for image in self.images.collect(now.mono, room, &in_use) {
+            self.count("collected_images");
+            self.pods.order(runtime::Order::RemoveImage(image));
+        }
+    }
+}
