@@ -89,6 +89,8 @@ pub struct Node {
     facts_known: bool,
     /// Why the store is not to be trusted, until the cloud has told.
     lost: Option<String>,
+    /// The cloud is still to be asked for all pods of this node.
+    recall: bool,
     /// The store was never written, and the runtime not seen yet.
     fresh: bool,
     answers: VecDeque<(AskId, Value)>,
@@ -123,6 +125,7 @@ impl Node {
             events: Events::new(settings.edged.events, &settings.node.name),
             facts: Facts::default(),
             facts_known: false,
+            recall: known_lost.is_some(),
             lost: known_lost,
             fresh,
             answers: VecDeque::new(),
@@ -257,7 +260,7 @@ impl Node {
         let health = self.health();
         self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
         if self.presence.is_registered() {
-            self.ask_about_orphans(now);
+            self.recall_pods(now);
             cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
             reports::send(&mut self.pods, &mut self.link, now, &mut self.chance);
             while let Some(said) = self.events.poll() {
@@ -347,6 +350,9 @@ impl Node {
 
     fn unanswered(&mut self, now: Now, purpose: Purpose) {
         self.count("unanswered_requests");
+        if purpose == Purpose::PodList {
+            self.pods_not_listed("no answer; is dynamicController on in CloudCore?");
+        }
         if self.presence.unanswered(now, &purpose) == News::Mute {
             log::warn!(target: "edgehub", "the session answers nothing");
             self.link.hang_up();

@@ -245,7 +245,13 @@ impl Presence {
                 self.report_at = Some(now.mono);
                 News::None
             }
-            Purpose::NodeLabels | Purpose::PodStatus { .. } | Purpose::Orphan(_) | Purpose::PodDelete(_) | Purpose::Object(_) | Purpose::Token(_) => News::None,
+            Purpose::NodeLabels
+            | Purpose::PodStatus { .. }
+            | Purpose::Orphan(_)
+            | Purpose::PodList
+            | Purpose::PodDelete(_)
+            | Purpose::Object(_)
+            | Purpose::Token(_) => News::None,
         }
     }
 
