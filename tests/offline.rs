@@ -145,6 +145,72 @@ fn a_lost_store_is_told_again_and_no_pod_is_killed_for_it() {
     }
 }
 
+/// A node with a pod that runs, one that is done and one that ran and is gone
+/// from the runtime, whose store is lost.
+fn lost_with_three_pods(world: &mut World) {
+    world.apply_pod("runs", &["runs"], json!({}));
+    world.apply_pod("done", &["ends", "100", "0"], json!({ "restartPolicy": "Never" }));
+    world.apply_pod("gone", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    assert_eq!((world.phase("done"), world.is_ready("gone")), (Some("Succeeded"), true));
+    world.kill();
+    world.disk.lose(Some("corrupt"));
+    world.runtime.pods.retain(|_, pod| pod.key.name == "runs");
+    world.start();
+}
+
+#[test]
+fn pods_of_a_lost_store_that_did_not_run_are_listed_by_the_cloud() {
+    let mut world = World::ready(30);
+    world.enable_dynamic_controller();
+    lost_with_three_pods(&mut world);
+    world.run(5 * SECOND);
+    assert_eq!(world.runtime.running(), [("gone".to_owned(), "c".to_owned()), ("runs".to_owned(), "c".to_owned())]);
+    assert!(world.is_ready("gone") && world.is_ready("runs") && world.node_ready() == Some("True"));
+    assert_eq!(world.runtime.starts[&("runs".to_owned(), "c".to_owned())], 1, "what ran is not touched");
+    assert_eq!(world.runtime.starts[&("done".to_owned(), "c".to_owned())], 1, "a job that is done stays done");
+    assert_eq!(world.phase("done"), Some("Succeeded"));
+    world.delete("done", None);
+    world.run(5 * SECOND);
+    assert!(world.pod("done").is_none(), "it can be deleted as any other");
+    let lists = world.traffic[&("null".to_owned(), "null".to_owned())];
+    world.kill();
+    world.start();
+    world.run(HOUR);
+    assert_eq!(world.traffic[&("null".to_owned(), "null".to_owned())], lists, "a store that is whole asks for nothing");
+}
+
+#[test]
+fn a_cloud_that_lists_no_pods_keeps_none_from_running() {
+    let mut world = World::ready(31);
+    lost_with_three_pods(&mut world);
+    world.run(9 * SECOND);
+    assert_eq!(world.node_ready(), Some("False"), "until the list is given up");
+    world.run(5 * SECOND);
+    assert_eq!(world.node_ready(), Some("True"));
+    assert_eq!(world.runtime.running(), [("runs".to_owned(), "c".to_owned())]);
+    // What README tells people to do then.
+    world.annotate("gone");
+    world.run(5 * SECOND);
+    assert!(world.is_ready("gone") && world.is_ready("runs"));
+    assert_eq!(world.runtime.starts[&("runs".to_owned(), "c".to_owned())], 1);
+}
+
+/// The same name on a new flash.
+#[test]
+fn a_node_that_begins_anew_has_the_pods_it_had() {
+    let mut world = World::ready(32);
+    world.enable_dynamic_controller();
+    world.apply_pod("p", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.kill();
+    world.disk.lose(None);
+    world.runtime.pods.clear();
+    world.start();
+    world.run(5 * SECOND);
+    assert!(world.is_ready("p") && world.node_ready() == Some("True"));
+}
+
 #[test]
 fn a_runtime_that_was_away_has_its_pods_back() {
     let mut world = World::ready(7);

@@ -10,8 +10,9 @@ use selvedge::node::ids::Session;
 use selvedge::node::input::Input;
 use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::{Node, Restored, link};
-use selvedge::wire::message::Message;
-use serde_json::Value;
+use selvedge::wire::application::{ANSWERED, Application, Bytes, DYNAMIC_CONTROLLER, METASERVER, UNTOLD};
+use selvedge::wire::message::{Message, operation};
+use serde_json::{Value, json};
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("data/wire.json")).expect("JSON")
@@ -64,6 +65,26 @@ fn exactly_what_edgecore_acknowledged_and_the_cloud_waits_for_is_acknowledged() 
             assert!(acked(&parsed.header.msg_id), "EdgeCore did not acknowledge {}", parsed.route.resource);
         }
     }
+}
+
+#[test]
+fn a_list_is_asked_for_and_read_as_edgecore_does() {
+    let vectors = vectors();
+    let content = |name: &str| {
+        let found = vectors["vectors"].as_array().expect("a list").iter().find(|vector| vector["name"] == name).expect("the vector");
+        let message = Message::parse(found["payload"].as_str().expect("text")).expect("a message");
+        (message.route, serde_json::from_str::<Value>(message.content.get()).expect("JSON"))
+    };
+    let (route, theirs) = content("metaserver-list-request");
+    assert_eq!([route.source.as_str(), &route.group, &route.operation, &route.resource], [METASERVER, DYNAMIC_CONTROLLER, UNTOLD, UNTOLD]);
+    let ours = Application::list(theirs["ID"].as_str().expect("text").to_owned(), "edge-1", "pods", "spec.nodeName=edge-1");
+    assert_eq!(ours.option.json(), Some(json!({ "fieldSelector": "spec.nodeName=edge-1" })));
+    // Theirs asks for one namespace and without a selector; all else is the same.
+    let as_theirs = Application { key: "/core/v1/pods/default/null".to_owned(), option: Bytes::of(&json!({})), ..ours };
+    assert_eq!(serde_json::to_value(as_theirs).expect("JSON"), theirs);
+    let (route, answer) = content("metaserver-list-response");
+    assert_eq!([route.source.as_str(), &route.operation, &route.resource], [DYNAMIC_CONTROLLER, operation::APPLICATION_RESPONSE, ANSWERED]);
+    assert_eq!(serde_json::from_value::<Application>(answer).expect("it is one").items(), Ok(Vec::new()));
 }
 
 #[test]

@@ -62,6 +62,9 @@ struct Run {
     /// folder of Kubernetes manifests in YAML, followed
     #[argh(option)]
     manifests: Option<PathBuf>,
+    /// answer nodes that list objects, as CloudCore does when its dynamicController is on
+    #[argh(switch)]
+    dynamic_controller: bool,
     /// how long certificates of nodes are good, such as 60s (default a year)
     #[argh(option, from_str_fn(life))]
     certificate_life: Option<Duration>,
@@ -244,8 +247,8 @@ fn life(text: &str) -> Result<Duration, String> {
 
 fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
     host::log::start("info");
-    let Run { listen, port: websocket, https_port: https, manifests, certificate_life } = run;
-    let options = Options { listen, websocket, https, state, manifests, certificate_life };
+    let Run { listen, port: websocket, https_port: https, manifests, dynamic_controller, certificate_life } = run;
+    let options = Options { listen, websocket, https, state, manifests, dynamic_controller, certificate_life };
     let address = format!("{}:{}", options.listen, options.websocket);
     cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::applications;
 use super::controller::{self, Answer, Tokens};
 use super::devices::{Devices, Word};
 use super::devicestatus;
@@ -13,6 +14,7 @@ use super::hub::{self, Hub, Order, Session};
 use super::objects::{Change, Name, Objects, Refusal, Verb, name};
 use super::router::{self, Saying, Uploads};
 use super::workloads::{self, DEPLOYMENT};
+use crate::wire::application::{ANSWERED, DYNAMIC_CONTROLLER, METASERVER};
 use crate::wire::message::{DEVICE_CONTROLLER, EDGE_CONTROLLER, Header, Message, RESOURCE, Route, TWIN, operation, raw, string};
 use crate::wire::resource::kind;
 
@@ -44,6 +46,8 @@ pub struct Cluster {
     /// Makes names and ids: counted, so that a world repeats.
     counter: u64,
     #[serde(skip)]
+    dynamic_controller: bool,
+    #[serde(skip)]
     salt: u32,
     #[serde(skip)]
     news: VecDeque<Change>,
@@ -54,6 +58,13 @@ impl Cluster {
     pub fn salted(mut self, salt: u32) -> Self {
         self.salt = salt;
         self.objects.continued();
+        self
+    }
+
+    /// Answers requests to the API server, or lets them be, as CloudCore does
+    /// unless told.
+    pub fn with_dynamic_controller(mut self, on: bool) -> Self {
+        self.dynamic_controller = on;
         self
     }
 
@@ -99,6 +110,7 @@ impl Cluster {
                     self.confirm(now, session, message);
                 }
             }
+            _ if message.route.source == METASERVER => self.apply_for(now, session, message),
             _ => {
                 let answer = controller::answer(&mut self.objects, now.wall, &node, message, tokens);
                 self.reply(now, session, &node, message, answer);
@@ -113,13 +125,8 @@ impl Cluster {
             Answer::Plain(content) => (None, content),
             Answer::Kept(name, object) => (Some(name), object),
         };
-        let header = Header {
-            msg_id: self.id(),
-            parent_msg_id: question.header.msg_id.clone(),
-            timestamp: now.wall,
-            resourceversion: content["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
-            ..Header::default()
-        };
+        let version = content["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let header = Header { resourceversion: version, ..self.header(now, question) };
         let route = Route {
             source: EDGE_CONTROLLER.to_owned(),
             group: RESOURCE.to_owned(),
@@ -136,7 +143,7 @@ impl Cluster {
 
     /// What a device reported is in its DeviceStatus.
     fn confirm(&mut self, now: Now, session: Session, report: &Message) {
-        let header = Header { msg_id: self.id(), parent_msg_id: report.header.msg_id.clone(), timestamp: now.wall, ..Header::default() };
+        let header = self.header(now, report);
         let route = Route {
             source: DEVICE_CONTROLLER.to_owned(),
             group: TWIN.to_owned(),
@@ -167,6 +174,28 @@ impl Cluster {
     /// What came up from brokers and apps, oldest first.
     pub fn uploads(&self) -> impl Iterator<Item = &Value> {
         self.uploads.iter()
+    }
+
+    fn header(&mut self, now: Now, question: &Message) -> Header {
+        Header { msg_id: self.id(), parent_msg_id: question.header.msg_id.clone(), timestamp: now.wall, ..Header::default() }
+    }
+
+    /// A request to the API server.
+    fn apply_for(&mut self, now: Now, session: Session, question: &Message) {
+        let Ok(application) = serde_json::from_str(question.content.get()) else { return };
+        if !self.dynamic_controller {
+            return;
+        }
+        let route = Route {
+            source: DYNAMIC_CONTROLLER.to_owned(),
+            group: RESOURCE.to_owned(),
+            operation: operation::APPLICATION_RESPONSE.to_owned(),
+            resource: ANSWERED.to_owned(),
+            ..Route::default()
+        };
+        let content = raw(&applications::answer(&self.objects, application));
+        let message = Message { header: self.header(now, question), route, content };
+        self.hub.direct(session, message);
     }
 
     /// Creates an object or changes what is described of it, as `kubectl apply`

@@ -2,10 +2,11 @@
 //! that serves a folder of manifests to a few nodes, over the wire of the real
 //! one. At scale the cloud is Kubernetes with CloudCore; this never is.
 //!
-//! `cluster` and what it is made of (`hub`, `controller`, `workloads`,
-//! `devices`, `router`, `objects`) are pure; `https`, `websocket`, `manifests` and `control` touch
+//! `cluster` and what it is made of (`hub`, `controller`, `applications`,
+//! `workloads`, `devices`, `router`, `objects`) are pure; `https`, `websocket`, `manifests` and `control` touch
 //! the world.
 
+mod applications;
 mod authority;
 pub mod cluster;
 mod control;
@@ -59,6 +60,9 @@ pub struct Options {
     pub state: PathBuf,
     /// Folder of manifests that is followed.
     pub manifests: Option<PathBuf>,
+    /// Answer requests to the API server, as CloudCore does when its
+    /// dynamicController is on.
+    pub dynamic_controller: bool,
     /// How long certificates of nodes are good; a year unless told.
     pub certificate_life: Option<Duration>,
 }
@@ -143,7 +147,7 @@ impl Stand {
         };
         let stand = Self {
             authority,
-            cluster: RefCell::new(cluster.salted(salt)),
+            cluster: RefCell::new(cluster.salted(salt).with_dynamic_controller(options.dynamic_controller)),
             sockets: RefCell::default(),
             watchers: RefCell::default(),
             stirred: channel::bounded(1),

@@ -142,7 +142,7 @@ impl Node {
             return;
         }
         log::trace!(target: "edgehub", "received '{}' of '{}' from '{}'", message.route.operation, message.route.resource, message.route.source);
-        if message.route.operation == operation::RESPONSE
+        if matches!(message.route.operation.as_str(), operation::RESPONSE | operation::APPLICATION_RESPONSE)
             && let Some(purpose) = self.link.answered(&message.header.parent_msg_id)
         {
             return self.answered(now, session, message, purpose);
@@ -375,6 +375,7 @@ impl Node {
             Purpose::DeviceReport(sent) => self.report_confirmed(now, &sent),
             Purpose::Proof(number) => self.uploads_proved(number),
             Purpose::App { id, .. } => self.service.reply(id, servicebus::Reply::answered(&message.content)),
+            Purpose::PodList => return self.pods_listed(now, session, message),
             Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
         }
         if let News::Registered(uid) = news {

@@ -108,6 +108,8 @@ pub struct Node {
     facts_known: bool,
     /// Why the store is not to be trusted, until the cloud has told.
     lost: Option<String>,
+    /// The cloud is still to be asked for all pods of this node.
+    recall: bool,
     /// The store was never written, and the runtime not seen yet.
     fresh: bool,
     twins: Twins,
@@ -165,6 +167,7 @@ impl Node {
             mappers,
             facts: Facts::default(),
             facts_known: false,
+            recall: known_lost.is_some(),
             lost: known_lost,
             fresh,
             twins,
@@ -337,7 +340,7 @@ impl Node {
         self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
         self.tell_of_devices(now);
         if self.presence.is_registered() {
-            self.ask_about_orphans(now);
+            self.recall_pods(now);
             cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
             reports::send(&mut self.pods, &mut self.link, now, &mut self.chance);
             while let Some(said) = self.events.poll() {
@@ -401,6 +404,8 @@ impl Node {
             self.spool.unproved();
         } else if let Purpose::App { id, by } = &purpose {
             self.service.reply(*id, Reply::late(by.as_str()));
+        } else if purpose == Purpose::PodList {
+            self.pods_not_listed("no answer; is dynamicController on in CloudCore?");
         }
         if self.presence.unanswered(now, &purpose) == News::Mute {
             log::warn!(target: "edgehub", "the session answers nothing");

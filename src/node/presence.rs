@@ -248,6 +248,7 @@ impl Presence {
             Purpose::NodeLabels
             | Purpose::PodStatus { .. }
             | Purpose::Orphan(_)
+            | Purpose::PodList
             | Purpose::PodDelete(_)
             | Purpose::Object(_)
             | Purpose::Token(_)

@@ -41,6 +41,8 @@ pub enum Purpose {
     },
     /// To learn of a pod that only the runtime knows.
     Orphan(PodUid),
+    /// To learn of all pods of this node.
+    PodList,
     /// To delete a pod's object.
     PodDelete(PodUid),
     /// To have an object, by its name on the wire.

@@ -107,6 +107,8 @@ pub mod operation {
     pub const PATCH: &str = "patch";
     /// An answer, or an ack.
     pub const RESPONSE: &str = "response";
+    /// An answer of the dynamic controller.
+    pub const APPLICATION_RESPONSE: &str = "applicationResponse";
     /// A failure told to the cloud, which only logs it.
     pub const ERROR: &str = "error";
     /// Something users say.

@@ -111,6 +111,11 @@ impl World {
         world
     }
 
+    /// CloudCore passes requests on to the API server from now on.
+    pub fn enable_dynamic_controller(&mut self) {
+        self.cloud = std::mem::take(&mut self.cloud).with_dynamic_controller(true);
+    }
+
     /// A number below `limit`.
     pub fn pick(&mut self, limit: u64) -> u64 {
         self.chance.draw() % limit
@@ -459,6 +464,13 @@ impl World {
     pub fn apply(&mut self, manifest: Value) {
         let now = self.cloud_now();
         self.cloud.apply(now, manifest).expect("the stand-in takes it");
+    }
+
+    /// As `kubectl annotate pod` does.
+    pub fn annotate(&mut self, name: &str) {
+        let mut pod = self.pod(name).expect("it is there").clone();
+        pod["metadata"]["annotations"]["migrated"] = "1".into();
+        self.apply(pod);
     }
 
     pub fn delete(&mut self, name: &str, grace: Option<i64>) {
