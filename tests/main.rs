@@ -1,6 +1,8 @@
 //! Stories and rules about the whole agent, in one binary.
 
 mod architecture;
+#[cfg(feature = "cloud")]
+mod devices;
 mod cli;
 #[cfg(feature = "cloud")]
 mod cloud;

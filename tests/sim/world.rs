@@ -22,6 +22,7 @@ use selvedge::wire::message::{Message, operation};
 use selvedge::wire::resource::{Resource, kind};
 use serde_json::{Value, json};
 
+use super::broker::Broker;
 use super::disk::Disk;
 use super::runtime::{Later, Runtime};
 
@@ -55,6 +56,7 @@ pub struct World {
     pub cloud: Cluster,
     pub runtime: Runtime,
     pub disk: Disk,
+    pub broker: Broker,
     pub network: Network,
     pub chance: Chance,
     millis: u64,
@@ -87,6 +89,7 @@ impl World {
             cloud: Cluster::default().salted(7),
             runtime: Runtime::default(),
             disk: Disk::default(),
+            broker: Broker::default(),
             network: Network::Up,
             chance: Chance::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             millis: 1000,
@@ -147,6 +150,33 @@ impl World {
         node.handle(self.now(), Input::Facts(Box::new(facts())));
         self.node = Some(node);
         self.runtime_is_reached();
+        self.broker_is_reached();
+    }
+
+    fn broker_is_reached(&mut self) {
+        if !self.broker.down {
+            self.broker.connected().into_iter().for_each(|input| self.later(3, Event::Node(input)));
+        }
+    }
+
+    /// The broker goes away, or is back.
+    pub fn set_broker(&mut self, up: bool) {
+        self.broker.down = !up;
+        if up {
+            self.broker_is_reached();
+        } else {
+            self.events.retain(|_, event| !matches!(event, Event::Node(Input::Published(_) | Input::BusUp { .. })));
+            self.later(1, Event::Node(Input::BusDown("the broker is gone".to_owned())));
+        }
+    }
+
+    /// A client of the broker publishes with QoS 1; its number at the broker.
+    pub fn publish(&mut self, topic: &str, payload: &str) -> u64 {
+        let (number, input) = self.broker.publish(topic, payload);
+        if self.node.is_some() && !self.broker.down {
+            self.later(1, Event::Node(input));
+        }
+        number
     }
 
     fn runtime_is_reached(&mut self) {
@@ -382,6 +412,9 @@ impl World {
         while let Some(order) = node.poll_runtime() {
             self.deliver_to_runtime(order);
         }
+        while let Some(order) = node.poll_bus() {
+            self.broker.obey(order);
+        }
         while node.poll_answer().is_some() {}
         self.node = Some(node);
     }
@@ -471,6 +504,11 @@ impl World {
         let mut pod = self.pod(name).expect("it is there").clone();
         pod["metadata"]["annotations"]["migrated"] = "1".into();
         self.apply(pod);
+    }
+
+    pub fn delete_object(&mut self, kind: &str, name: &str) {
+        let now = self.cloud_now();
+        let _ = self.cloud.delete(now, &objects::name(kind, "default", name), None);
     }
 
     pub fn delete(&mut self, name: &str, grace: Option<i64>) {

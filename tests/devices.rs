@@ -1,0 +1,235 @@
+//! Nothing a device says is lost, whatever dies meanwhile.
+
+use std::time::Duration;
+
+use selvedge::cloud::objects::name;
+use serde_json::{Value, json};
+
+use crate::sim::World;
+use crate::sim::world::Network;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const UPDATE: &str = "$hw/events/device/default/thermo/twin/update";
+const RESULT: &str = "$hw/events/device/default/thermo/twin/update/result";
+const DELTA: &str = "$hw/events/device/default/thermo/twin/update/delta";
+
+fn device(name: &str, desired: &str) -> Value {
+    json!({
+        "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "deviceModelRef": { "name": "thermo-model" }, "nodeName": "edge", "protocol": { "protocolName": "modbus" },
+            "properties": [{ "name": "t", "reportToCloud": true }, { "name": "s", "desired": { "value": desired }, "reportToCloud": true }],
+        },
+    })
+}
+
+fn model() -> Value {
+    json!({
+        "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceModel", "metadata": { "name": "thermo-model", "namespace": "default" },
+        "spec": { "protocol": "modbus", "properties": [
+            { "name": "t", "type": "FLOAT", "accessMode": "ReadOnly" },
+            { "name": "s", "type": "INT", "accessMode": "ReadWrite", "minimum": "0", "maximum": "30" },
+        ] },
+    })
+}
+
+/// A node with a thermometer.
+fn thermometer(seed: u64) -> World {
+    let mut world = World::ready(seed);
+    world.apply(model());
+    world.apply(device("thermo", "21"));
+    world.run(5 * SECOND);
+    world
+}
+
+fn says(value: &str) -> String {
+    json!({ "event_id": value, "twin": { "t": { "actual": { "value": value } } } }).to_string()
+}
+
+/// What the cluster shows as the thermometer's temperature.
+fn shown(world: &World, property: &str) -> Option<String> {
+    let status = world.cloud.objects().get(&name("devicestatus", "default", "thermo"))?;
+    let twins = status["status"]["twins"].as_array()?;
+    twins.iter().find(|twin| twin["propertyName"] == property)?["reported"]["value"].as_str().map(str::to_owned)
+}
+
+fn results(world: &World) -> Vec<String> {
+    world.broker.heard.iter().filter(|(topic, _)| topic == RESULT).map(|(_, payload)| payload["event_id"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn last_delta(world: &World) -> Option<&Value> {
+    world.broker.heard.iter().rev().find(|(topic, _)| topic == DELTA).map(|(_, payload)| &payload["delta"])
+}
+
+#[test]
+fn the_first_report_of_a_property_is_shown_although_the_cloud_loses_it() {
+    let mut world = thermometer(1);
+    world.publish(UPDATE, &says("20.5"));
+    world.run(5 * SECOND);
+    assert_eq!(shown(&world, "t").as_deref(), Some("20.5"));
+    assert_eq!(results(&world), ["20.5"]);
+}
+
+#[test]
+fn the_newest_of_a_week_offline_is_shown_when_the_cloud_is_back() {
+    let mut world = thermometer(2);
+    world.publish(UPDATE, &says("20"));
+    world.run(5 * SECOND);
+    world.set_network(Network::Cut);
+    for hour in 0..7 * 24 {
+        world.publish(UPDATE, &says(&hour.to_string()));
+        world.run(HOUR);
+        if hour % 50 == 0 {
+            world.reboot();
+        }
+    }
+    assert_eq!((results(&world).len(), world.broker.waiting()), (1 + 7 * 24, 0), "everything is answered without the cloud");
+    world.set_network(Network::Up);
+    world.run(30 * SECOND);
+    assert_eq!(shown(&world, "t").as_deref(), Some("167"));
+}
+
+#[test]
+fn wishes_made_while_the_node_was_away_become_a_delta() {
+    let mut world = thermometer(3);
+    assert_eq!(last_delta(&world), Some(&json!({ "s": "21" })));
+    world.set_network(Network::Cut);
+    world.run(60 * SECOND);
+    world.apply(device("thermo", "25"));
+    world.run(60 * SECOND);
+    world.set_network(Network::Up);
+    world.run(30 * SECOND);
+    assert_eq!(last_delta(&world), Some(&json!({ "s": "25" })));
+}
+
+#[test]
+fn a_device_that_went_while_the_node_was_away_is_told_to_be_gone() {
+    let mut world = thermometer(4);
+    world.set_network(Network::Cut);
+    world.run(60 * SECOND);
+    world.delete_object("device", "thermo");
+    world.run(60 * SECOND);
+    world.set_network(Network::Up);
+    world.run(60 * SECOND);
+    let gone = world.broker.heard.iter().any(|(topic, payload)| topic.ends_with("membership/updated") && payload["removed_devices"][0]["id"] == "default/thermo");
+    assert!(gone, "{:#?}", world.broker.heard);
+}
+
+#[test]
+fn equal_values_cost_no_write_and_no_message() {
+    let mut world = thermometer(5);
+    world.publish(UPDATE, &says("20"));
+    world.run(30 * SECOND);
+    let before = (world.disk.writes, reports(&world));
+    for _ in 0..100 {
+        world.publish(UPDATE, &says("20"));
+        world.run(SECOND / 10);
+    }
+    assert_eq!((world.disk.writes, reports(&world)), before);
+    assert_eq!(results(&world).len(), 101);
+}
+
+#[test]
+fn a_full_disk_acknowledges_nothing_and_forgets_nothing() {
+    let mut world = thermometer(6);
+    world.set_disk_full(true);
+    world.run(SECOND);
+    for value in 0..50 {
+        world.publish(UPDATE, &says(&value.to_string()));
+    }
+    world.publish("a/user/b", "\"kept\"");
+    world.run(20 * SECOND);
+    assert_eq!((world.broker.waiting(), results(&world).len()), (51, 0));
+    assert_eq!(shown(&world, "t").as_deref(), Some("49"), "the cloud hears of it all the same");
+    world.set_disk_full(false);
+    world.run(5 * SECOND);
+    assert_eq!((world.broker.waiting(), results(&world).len()), (0, 50));
+}
+
+#[test]
+fn a_broker_that_flaps_loses_nothing_of_qos_1() {
+    let mut world = thermometer(7);
+    for value in 0..40 {
+        world.publish(UPDATE, &says(&value.to_string()));
+        world.publish("a/user/b", &value.to_string());
+        world.run(Duration::from_millis(3 * value));
+        world.set_broker(value % 3 == 0);
+    }
+    world.set_broker(true);
+    world.run(20 * SECOND);
+    assert_eq!((world.broker.waiting(), shown(&world, "t").as_deref()), (0, Some("39")));
+    assert!((0..40).all(|value| uploaded(&world).contains(&value.to_string())), "{:?}", uploaded(&world));
+}
+
+fn uploaded(world: &World) -> Vec<String> {
+    world.cloud.uploads().map(|upload| upload["content"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Twenty values and twenty user messages; the agent or the power dies at some
+/// instant, and the network comes and goes.
+#[test]
+fn the_agent_may_die_at_any_instant_of_a_report() {
+    for at in (0..1000).step_by(9) {
+        for power in [false, true] {
+            let mut world = thermometer(at);
+            let mut dead = false;
+            for value in 0..20u64 {
+                world.publish(UPDATE, &says(&value.to_string()));
+                world.publish("a/user/b", &value.to_string());
+                match value {
+                    5 => world.set_network(Network::Cut),
+                    9 => world.set_network(Network::Up),
+                    _ => {}
+                }
+                let (begin, end) = (value * 50, value * 50 + 50);
+                if !dead && (begin..end).contains(&at) {
+                    world.run(Duration::from_millis(at - begin));
+                    if power {
+                        world.reboot();
+                    } else {
+                        world.kill();
+                        world.start();
+                    }
+                    dead = true;
+                }
+                world.run(Duration::from_millis(50));
+            }
+            world.run(90 * SECOND);
+            let when = format!("died at {at} ms, power lost: {power}");
+            assert_eq!(world.broker.waiting(), 0, "{when}");
+            assert_eq!(shown(&world, "t").as_deref(), Some("19"), "{when}");
+            let uploaded = uploaded(&world);
+            assert!((0..20).all(|value| uploaded.contains(&value.to_string())), "{when}: {uploaded:?}");
+        }
+    }
+}
+
+#[test]
+fn reports_keep_to_their_rate_and_the_newest_wins() {
+    let mut world = World::ready(8);
+    world.apply(model());
+    for number in 0..200 {
+        world.apply(device(&format!("d{number}"), "21"));
+    }
+    world.run(60 * SECOND);
+    let before = reports(&world);
+    for round in 0..100 {
+        for number in 0..200 {
+            world.publish(&format!("$hw/events/device/default/d{number}/twin/update"), &says(&round.to_string()));
+        }
+        world.run(SECOND / 10);
+    }
+    let sent = reports(&world) - before;
+    assert!(sent <= 30 * 11 + 30, "{sent} messages in 10 s for 20,000 updates");
+    world.run(60 * SECOND);
+    for number in 0..200 {
+        let status = world.cloud.objects().get(&name("devicestatus", "default", &format!("d{number}"))).expect("it reports");
+        assert!(status.to_string().contains("\"99\""), "d{number}: {status}");
+    }
+}
+
+/// Reports of devices the cloud heard, whatever the type in their resource.
+fn reports(world: &World) -> u64 {
+    world.traffic.iter().filter(|((operation, of), _)| operation == "update" && of.starts_with("device/")).map(|(_, count)| count).sum()
+}
