@@ -14,6 +14,8 @@ use crate::wire::message::{Header, Message, Route, SERVICE, USER, operation, raw
 const UPLOADS: usize = 100;
 /// And how large they may be in total, bytes of JSON.
 const SIZE: usize = 1 << 20;
+/// A larger content is not kept, only how large it was.
+const LARGEST: usize = SIZE / 4;
 
 /// What is said to a node by rules.
 #[derive(Debug, Deserialize)]
@@ -66,7 +68,10 @@ impl Uploads {
 
     /// Keeps one; the oldest make room.
     pub fn keep(&mut self, wall: i64, node: &str, message: &Message) {
-        let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
+        let content = match message.content.get() {
+            long if long.len() > LARGEST => format!("{} bytes, too many to be kept", long.len()).into(),
+            text => serde_json::from_str::<Value>(text).unwrap_or_default(),
+        };
         let Route { source, resource, .. } = &message.route;
         let upload = json!({ "at": wall, "node": node, "source": source, "resource": resource, "parent": message.header.parent_msg_id, "content": content });
         self.size += upload.to_string().len();
@@ -105,8 +110,9 @@ mod tests {
         assert!(Uploads::are(&small));
         (0..150).for_each(|at| uploads.keep(at, "n", &small));
         assert_eq!((uploads.iter().count(), uploads.iter().next().expect("some")["at"].as_i64()), (UPLOADS, Some(50)));
-        uploads.keep(150, "n", &saying("y".repeat(SIZE / 2).into()).message("2".to_owned(), 0));
-        uploads.keep(151, "n", &saying("y".repeat(SIZE / 2).into()).message("2".to_owned(), 0));
-        assert_eq!(uploads.iter().map(|upload| upload["at"].as_i64().unwrap_or_default()).collect::<Vec<_>>(), [151]);
+        (150..155).for_each(|at| uploads.keep(at, "n", &saying("y".repeat(LARGEST - 2).into()).message("2".to_owned(), 0)));
+        assert_eq!(uploads.iter().map(|upload| upload["at"].as_i64().unwrap_or_default()).collect::<Vec<_>>(), [152, 153, 154]);
+        uploads.keep(155, "n", &saying("y".repeat(SIZE).into()).message("3".to_owned(), 0));
+        assert_eq!(uploads.iter().last().expect("some")["content"], "1048578 bytes, too many to be kept");
     }
 }
