@@ -112,7 +112,8 @@ fn a_device_that_went_while_the_node_was_away_is_told_to_be_gone() {
     world.run(60 * SECOND);
     world.set_network(Network::Up);
     world.run(60 * SECOND);
-    let gone = world.broker.heard.iter().any(|(topic, payload)| topic.ends_with("membership/updated") && payload["removed_devices"][0]["id"] == "default/thermo");
+    let gone =
+        world.broker.heard.iter().any(|(topic, payload)| topic.ends_with("membership/updated") && payload["removed_devices"][0]["id"] == "default/thermo");
     assert!(gone, "{:#?}", world.broker.heard);
 }
 

@@ -1,11 +1,11 @@
 //! Stories and rules about the whole agent, in one binary.
 
 mod architecture;
-#[cfg(feature = "cloud")]
-mod devices;
 mod cli;
 #[cfg(feature = "cloud")]
 mod cloud;
+#[cfg(feature = "cloud")]
+mod devices;
 #[cfg(feature = "edged")]
 mod doctor;
 #[cfg(feature = "cloud")]
