@@ -72,6 +72,8 @@ container_logs = "$run/containers"
 cgroup_root = "selvedge-demo"
 [eventbus]
 server = "unix://$run/mqtt.sock"
+[dmi]
+socket = "$run/dmi.sock"
 [control]
 socket = "$run/control.sock"
 TOML
