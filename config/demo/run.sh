@@ -82,7 +82,8 @@ TOML
 say "agent"
 "$selvedge" run >"$run/agent.log" 2>&1 &
 echo $! >"$run/agent.pid"
-ready() { $cloud get pods | grep -q ' 1/1 .*Running'; }
+# What the cloud had before the node came, it sends with its next round.
+ready() { $cloud get pods | grep -q ' 1/1 .*Running' && "$selvedge" get devices | grep -q thermometer; }
 tries=0
 until ready 2>/dev/null; do
   tries=$((tries + 1))
@@ -98,11 +99,8 @@ say "$ selvedge status"
 pod=$($cloud get pods | awk 'NR == 2 { print $2 }')
 say "$ selvedge logs $pod"
 "$selvedge" logs "$pod" --tail 3
-# A build without twins has nothing to show here.
-if "$selvedge" twin --help >/dev/null 2>&1; then
-  say "$ selvedge twin watch default/thermometer"
-  timeout 6 "$selvedge" twin watch default/thermometer || true
-fi
+say "$ selvedge twin watch default/thermometer"
+timeout 6 "$selvedge" twin watch default/thermometer || true
 say "running until Ctrl-C; in another terminal:"
 cat <<TEXT
   export SELVEDGE_CONFIG=$run/selvedge.toml
