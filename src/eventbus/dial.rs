@@ -14,10 +14,10 @@ use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::{self, ClientConfig, RootCertStore};
 use futures_rustls::{TlsConnector, client::TlsStream};
 use smol::Timer;
-use smol::net::TcpStream;
 use smol::net::unix::UnixStream;
 
 use super::codec::Denial;
+use super::prompt::Prompt;
 use crate::config::{self, Broker, BusMode};
 use crate::host::socket::Visitors;
 
@@ -170,12 +170,12 @@ async fn open(config: &config::EventBus, local: Option<&Visitors>) -> Result<Str
         }
         (BusMode::External, Broker::Unix(path)) => UnixStream::connect(path).await.map(unix).map_err(unreachable),
         (BusMode::External, Broker::Tcp(address)) => {
-            let stream = tcp(address).await.map_err(unreachable)?;
+            let stream = Prompt::connect(address).await.map_err(unreachable)?;
             Ok(Stream { reader: Box::pin(stream.clone()), writer: Box::pin(stream) })
         }
         (BusMode::External, Broker::Tls(address)) => {
             let tls = client(config)?;
-            let stream = tcp(address).await.map_err(unreachable)?;
+            let stream = Prompt::connect(address).await.map_err(unreachable)?;
             let stream = handshake(stream, address, tls).await.map_err(|why| BusError::Tls { peer: peer(config), why })?;
             let (reader, writer) = split(stream);
             Ok(Stream { reader: Box::pin(reader), writer: Box::pin(writer) })
@@ -185,12 +185,6 @@ async fn open(config: &config::EventBus, local: Option<&Visitors>) -> Result<Str
 
 fn unix(stream: UnixStream) -> Stream {
     Stream { reader: Box::pin(stream.clone()), writer: Box::pin(stream) }
-}
-
-async fn tcp(address: &str) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Believes the CA of the configuration and nothing else.
@@ -220,7 +214,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BusError> {
     if all.is_empty() { Err(failed(&"there is no certificate in it")) } else { Ok(all) }
 }
 
-async fn handshake(stream: TcpStream, address: &str, client: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+async fn handshake(stream: Prompt, address: &str, client: Arc<ClientConfig>) -> std::io::Result<TlsStream<Prompt>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| std::io::Error::other(format!("'{host}' is no host name")))?;
     TlsConnector::from(client).connect(name, stream).await
