@@ -20,13 +20,14 @@
 //! | `eventbus` | shell: the broker's client, MQTT |
 //! | `servicebus` | shell: HTTP between apps and the cloud |
 //! | `dmi` | shell: mappers, gRPC both ways |
+//! | `broker` | an MQTT broker of our own: a pure router and its sockets |
 //! | [`host`] | clock, chance, tasks, signals, log, local socket; knows nothing of ours |
 //! | `cloud` | the stand-in for one bench: CloudHub and a folder of manifests |
 //!
 //! ## Who may know whom
 //!
 //! ```text
-//! main -> cli -> agent -> modules -> edgehub metamanager edged eventbus dmi
+//! main -> cli -> agent -> modules -> edgehub metamanager edged eventbus dmi broker
 //!                  |                     |   a shell never knows another shell
 //!                  v                     v
 //!                 node  <----------  wire, node's types, host
@@ -44,6 +45,8 @@
 //!   task or an await.
 
 pub mod agent;
+#[cfg(feature = "broker")]
+pub mod broker;
 pub mod cli;
 #[cfg(feature = "cloud")]
 pub mod cloud;

@@ -6,6 +6,7 @@ use std::path::Path;
 use smol::channel::Sender;
 
 use crate::config;
+use crate::host::socket::Visitors;
 use crate::host::tasks::Executor;
 use crate::node::Restored;
 #[cfg(not(feature = "eventbus"))]
@@ -22,6 +23,8 @@ use crate::node::runtime::RuntimeInfo;
 use crate::node::service;
 use crate::node::store::Batch;
 
+#[cfg(feature = "broker")]
+pub use crate::broker::{Broker, open as open_broker};
 #[cfg(feature = "dmi")]
 pub use crate::dmi::{Dmi, open as open_dmi};
 #[cfg(feature = "edged")]
@@ -131,10 +134,10 @@ impl Edged {
     pub fn hand(&self, _: runtime::Order) {}
 }
 
-/// Opens the broker's client.
+/// Opens the broker's client; `local` is the way to the agent's own broker.
 #[cfg(feature = "eventbus")]
-pub fn open_eventbus(config: config::EventBus, node: &str, inbox: Sender<Input>, executor: &Executor) -> EventBus {
-    crate::eventbus::open(config, node, inbox, executor, None)
+pub fn open_eventbus(config: config::EventBus, node: &str, inbox: Sender<Input>, executor: &Executor, local: Option<Visitors>) -> EventBus {
+    crate::eventbus::open(config, node, inbox, executor, local)
 }
 
 /// The broker's client of a build without one.
@@ -144,7 +147,7 @@ pub struct EventBus;
 
 /// Opens a client that never gets a broker.
 #[cfg(not(feature = "eventbus"))]
-pub fn open_eventbus(_: config::EventBus, _: &str, inbox: Sender<Input>, _: &Executor) -> EventBus {
+pub fn open_eventbus(_: config::EventBus, _: &str, inbox: Sender<Input>, _: &Executor, _: Option<Visitors>) -> EventBus {
     let _ = inbox.try_send(Input::BusDown("eventbus: not in this build".to_owned()));
     EventBus
 }
@@ -214,6 +217,26 @@ impl Dmi {
     pub fn hand(&self, _: dmi::Order) {}
 }
 
+/// The broker of a build without one.
+#[cfg(not(feature = "broker"))]
+#[derive(Debug)]
+pub struct Broker;
+
+/// Says that there is none; nothing listens.
+#[cfg(not(feature = "broker"))]
+pub fn open_broker(_: &config::Config, _: &Executor) -> Result<Broker, std::convert::Infallible> {
+    log::error!(target: "broker", "not in this build: eventbus.mode = \"internal\" has no broker");
+    Ok(Broker)
+}
+
+#[cfg(not(feature = "broker"))]
+impl Broker {
+    /// Whoever is sent here is not received.
+    pub fn visitors(&self) -> Visitors {
+        smol::channel::bounded(1).0
+    }
+}
+
 /// Which modules this build has, for `--version`.
 pub fn built() -> Vec<&'static str> {
     let all = [
@@ -223,6 +246,7 @@ pub fn built() -> Vec<&'static str> {
         ("eventbus", cfg!(feature = "eventbus")),
         ("servicebus", cfg!(feature = "servicebus")),
         ("dmi", cfg!(feature = "dmi")),
+        ("broker", cfg!(feature = "broker")),
         ("cloud", cfg!(feature = "cloud")),
     ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()

@@ -1,6 +1,9 @@
 //! Stories and rules about the whole agent, in one binary.
 
 mod architecture;
+#[cfg(feature = "broker")]
+#[path = "live/broker.rs"]
+mod broker;
 mod cli;
 #[cfg(feature = "cloud")]
 mod cloud;

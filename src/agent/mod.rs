@@ -13,10 +13,10 @@ use serde_json::Value;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 
-use crate::config::Config;
+use crate::config::{BusMode, Config};
 use crate::host::tasks::{Executor, Tasks};
 use crate::host::{chance, clock, network, notify, signal};
-use crate::modules::{self, Dmi, EdgeHub, Edged, EventBus, ServiceBus, Store};
+use crate::modules::{self, Broker, Dmi, EdgeHub, Edged, EventBus, ServiceBus, Store};
 use crate::node::Node;
 use crate::node::ids::AskId;
 use crate::node::input::Input;
@@ -37,6 +37,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub enum AgentError {
     /// The store cannot be opened.
     Store(Box<dyn std::error::Error>),
+    /// The agent's own broker cannot be started.
+    Broker(Box<dyn std::error::Error>),
     /// The control socket cannot be opened.
     Control {
         /// Its path.
@@ -50,6 +52,7 @@ impl std::fmt::Display for AgentError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Store(why) => write!(f, "metamanager: {why}"),
+            Self::Broker(why) => why.fmt(f),
             Self::Control { path, why } => write!(f, "control socket {}: {why}", path.display()),
         }
     }
@@ -77,12 +80,17 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     tasks.spawn(control::serve(listener, inbox.clone(), asked, executor.clone()));
     tasks.spawn(follow_facts(config.clone(), inbox.clone()));
     tasks.spawn(follow_signals(inbox.clone()));
+    let broker = match config.eventbus.mode {
+        BusMode::Internal => Some(modules::open_broker(&config, &executor).map_err(|why| AgentError::Broker(why.into()))?),
+        BusMode::External | BusMode::Off => None,
+    };
     let mut agent = Agent {
         edgehub: modules::open_edgehub(config.edgehub.clone(), &config.node.name, inbox.clone(), &executor),
         edged: modules::open_edged(config.edged.clone(), inbox.clone(), &executor),
-        eventbus: modules::open_eventbus(config.eventbus.clone(), &config.node.name, inbox.clone(), &executor),
+        eventbus: modules::open_eventbus(config.eventbus.clone(), &config.node.name, inbox.clone(), &executor, broker.as_ref().map(Broker::visitors)),
         servicebus: modules::open_servicebus(config.servicebus.clone(), inbox.clone(), &executor),
         dmi: modules::open_dmi(config.dmi.clone(), inbox, &executor),
+        _broker: broker,
         store,
         node,
         answers,
@@ -103,6 +111,7 @@ struct Agent {
     eventbus: EventBus,
     servicebus: ServiceBus,
     dmi: Dmi,
+    _broker: Option<Broker>,
     answers: control::Answers,
     /// Until when the node may still say something, once it shall end.
     last_words: Option<Mono>,

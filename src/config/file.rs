@@ -6,11 +6,13 @@ use std::time::Duration;
 use toml::Table;
 
 use super::reader::{Faults, Section, is_address, nearest};
-use super::{Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EventBus, MetaManager, NodeConfig, Secret, ServiceBus, Taint};
+use super::{
+    Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EmbeddedBroker, EventBus, Listen, MetaManager, NodeConfig, Secret, ServiceBus, Taint,
+};
 use crate::wire::quantity::Quantity;
 
 /// Tables of the file.
-const TABLES: [&str; 10] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "servicebus", "dmi", "control", "log"];
+const TABLES: [&str; 11] = ["node", "edgehub", "metamanager", "edged", "devicetwin", "eventbus", "broker", "servicebus", "dmi", "control", "log"];
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
         eventbus: eventbus(&mut file, &mut faults),
         servicebus: servicebus(&mut file, &mut faults),
         dmi: dmi(&mut file, &mut faults),
+        broker: embedded_broker(&mut file, &mut faults),
         control: control(&mut file, &mut faults),
         log: log(&mut file, &mut faults),
     };
@@ -220,7 +223,7 @@ fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
         }
     };
     let server = section.text("server", "tcp://127.0.0.1:1883");
-    let server = broker(&server).unwrap_or_else(|| {
+    let server = external_broker(&server).unwrap_or_else(|| {
         section.fault("server", &format!("tcp://HOST:PORT, ssl://HOST:PORT or unix:///PATH was expected, not '{server}'"));
         Broker::Tcp(String::new())
     });
@@ -254,7 +257,7 @@ fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
     config
 }
 
-fn broker(text: &str) -> Option<Broker> {
+fn external_broker(text: &str) -> Option<Broker> {
     let (scheme, rest) = text.split_once("://")?;
     let address = || is_address(rest).then(|| rest.to_owned());
     match scheme {
@@ -283,6 +286,35 @@ fn servicebus(file: &mut Table, faults: &mut Faults) -> ServiceBus {
     config
 }
 
+fn embedded_broker(file: &mut Table, faults: &mut Faults) -> EmbeddedBroker {
+    let mut section = Section::take(file, "broker", faults);
+    let listen: Vec<Listen> = section.list_or("listen", &["127.0.0.1:1883"]).iter().filter_map(|text| listen(&mut section, text)).collect();
+    let listen_tls = section.list("listen_tls");
+    for address in listen_tls.iter().filter(|address| !super::reader::is_address(address)) {
+        section.fault("listen_tls", &format!("HOST:PORT was expected, not '{address}'"));
+    }
+    let users = section.secrets("users");
+    let is_local = listen.iter().all(Listen::is_local) && listen_tls.iter().all(|address| Listen::Tcp(address.clone()).is_local());
+    let allow_anonymous = section.flag("allow_anonymous", is_local && users.is_empty());
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let config = EmbeddedBroker {
+        listen,
+        listen_tls,
+        certificate: section.path("certificate", "/etc/selvedge/broker.crt"),
+        key: section.path("key", "/etc/selvedge/broker.key"),
+        allow_anonymous,
+        users,
+        max_clients: section.number("max_clients", 100u32, 1, 10_000) as usize,
+        queue: size(section.size("queue", 256 << 10, 4 << 10)),
+        retained: size(section.size("retained", 1 << 20, 0)),
+    };
+    if !config.allow_anonymous && config.users.is_empty() {
+        section.fault("users", "others than this machine may come: name users, or say allow_anonymous = true");
+    }
+    section.end(faults);
+    config
+}
+
 fn dmi(file: &mut Table, faults: &mut Faults) -> Dmi {
     let mut section = Section::take(file, "dmi", faults);
     let config = Dmi {
@@ -293,6 +325,17 @@ fn dmi(file: &mut Table, faults: &mut Faults) -> Dmi {
     };
     section.end(faults);
     config
+}
+
+fn listen(section: &mut Section, text: &str) -> Option<Listen> {
+    let listen = match text.strip_prefix("unix://") {
+        Some(path) => path.starts_with('/').then(|| Listen::Unix(path.into())),
+        None => super::reader::is_address(text).then(|| Listen::Tcp(text.to_owned())),
+    };
+    if listen.is_none() {
+        section.fault("listen", &format!("HOST:PORT or unix:///PATH was expected, not '{text}'"));
+    }
+    listen
 }
 
 fn control(file: &mut Table, faults: &mut Faults) -> Control {
@@ -345,12 +388,38 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_that_others_reach_needs_users_or_a_word() {
+        let broker = |text: &str| parse(&format!("[broker]\n{text}"), "h").map(|config| config.broker).map_err(|faults| faults.0.join("; "));
+        let local = broker("listen = ['127.0.0.1:1883', '[::1]:1883', 'localhost:1884', 'unix:///run/x.sock']").expect("it is right");
+        assert!(local.allow_anonymous && local.listen.len() == 4);
+        for open in ["listen = ['0.0.0.0:1883']", "listen_tls = ['192.0.2.1:8883']", "allow_anonymous = false"] {
+            let fault = broker(open).expect_err("nobody could come");
+            assert!(fault.starts_with("broker.users: "), "{open}: {fault}");
+        }
+        assert!(broker("listen = ['0.0.0.0:1883']\nallow_anonymous = true").is_ok_and(|broker| broker.allow_anonymous));
+        let named = broker("listen = ['0.0.0.0:1883']\nusers = { plant = 'secret' }").expect("it is right");
+        assert!(!named.allow_anonymous && named.users["plant"].0 == "secret" && !format!("{named:?}").contains("secret"));
+        assert_eq!(broker("listen = []").map(|broker| broker.listen), Ok(Vec::new()));
+        for (text, wanted) in [
+            ("listen = ['nowhere']", "broker.listen: HOST:PORT or unix:///PATH"),
+            ("listen = ['unix://x']", "broker.listen: HOST:PORT or unix:///PATH"),
+            ("listen_tls = ['x']\nallow_anonymous = true", "broker.listen_tls: HOST:PORT"),
+            ("queue = '1Ki'", "broker.queue: a size of at least 4096"),
+            ("max_clients = 0", "broker.max_clients"),
+            ("users = { a = ['geheim'] }", "broker.users: a table of NAME = \"PASSWORD\""),
+        ] {
+            let fault = broker(text).expect_err(text);
+            assert!(fault.starts_with(wanted) && !fault.contains("geheim"), "{text}: {fault}");
+        }
+    }
+
+    #[test]
     fn the_sample_file_is_the_defaults_and_names_every_key() {
         let sample = include_str!("../../config/selvedge.toml");
         let defaults = parse("", "host").expect("nothing is wrong with nothing");
         assert_eq!(parse(sample, "host").expect("the sample is right"), defaults);
         let uncommented: String = sample.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
-        for key in ["name", "labels", "annotations", "taints", "ip", "proxy"] {
+        for key in ["name", "labels", "annotations", "taints", "ip", "proxy", "users"] {
             assert!(uncommented.contains(&format!("{key} =")), "{key}");
         }
         let keys = include_str!("file.rs")

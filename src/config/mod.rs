@@ -31,6 +31,8 @@ pub struct Config {
     pub servicebus: ServiceBus,
     /// Mappers.
     pub dmi: Dmi,
+    /// The agent's own broker.
+    pub broker: EmbeddedBroker,
     /// The local socket.
     pub control: Control,
     /// Filter of the log, as env_logger reads it.
@@ -204,6 +206,51 @@ pub enum Broker {
     Tls(String),
     /// `unix:///PATH`.
     Unix(PathBuf),
+}
+
+/// The agent's own broker, for `BusMode::Internal`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddedBroker {
+    /// Where it listens without TLS.
+    pub listen: Vec<Listen>,
+    /// Where it listens with TLS, `HOST:PORT`.
+    pub listen_tls: Vec<String>,
+    /// Its certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// Nobody needs a user name.
+    pub allow_anonymous: bool,
+    /// Passwords by user name.
+    pub users: BTreeMap<String, Secret>,
+    /// At most so many clients, those included that are away.
+    pub max_clients: usize,
+    /// Bytes that may wait for a client.
+    pub queue: usize,
+    /// Bytes of retained messages.
+    pub retained: usize,
+}
+
+/// Where the agent's own broker listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// `HOST:PORT`.
+    Tcp(String),
+    /// `unix:///PATH`, 0660.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can come.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(address) => {
+                let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+                host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+        }
+    }
 }
 
 /// A text that no log may show.

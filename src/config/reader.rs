@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::Secret;
+
 /// Every fault of a file, each with its key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Faults(pub Vec<String>);
@@ -103,13 +105,30 @@ impl Section {
 
     /// A list of texts.
     pub fn list(&mut self, key: &'static str) -> Vec<String> {
-        self.get(key, Vec::new(), "a list of texts", |value| value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect())
+        self.list_or(key, &[])
+    }
+
+    /// A list of texts that has some unless told; it can be told to be empty.
+    pub fn list_or(&mut self, key: &'static str, default: &[&str]) -> Vec<String> {
+        let default = default.iter().map(|text| (*text).to_owned()).collect();
+        self.get(key, default, "a list of texts", |value| value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect())
     }
 
     /// A table of texts.
     pub fn map(&mut self, key: &'static str) -> BTreeMap<String, String> {
         self.get(key, BTreeMap::new(), "a table of texts", |value| {
             value.as_table()?.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+        })
+    }
+
+    /// A table of names and passwords; a fault does not show them.
+    pub fn secrets(&mut self, key: &'static str) -> BTreeMap<String, Secret> {
+        self.asked.push(key);
+        let Some(value) = self.table.remove(key) else { return BTreeMap::new() };
+        let read = |(name, password): (&String, &Value)| Some((name.clone(), Secret(password.as_str()?.to_owned())));
+        value.as_table().and_then(|table| table.iter().map(read).collect()).unwrap_or_else(|| {
+            self.fault(key, "a table of NAME = \"PASSWORD\" was expected");
+            BTreeMap::new()
         })
     }
 
