@@ -2,6 +2,7 @@
 # What a node on this machine needs besides selvedge: says what is missing, asks
 # if there is somebody to ask, installs it.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 missing=""
 for need in containerd:containerd runc:runc busybox:busybox-static iptables:iptables ip:iproute2 mosquitto:mosquitto mosquitto_pub:mosquitto-clients; do
   command -v "${need%%:*}" >/dev/null || missing="$missing ${need##*:}"

@@ -16,6 +16,10 @@ use crate::node::ids::Packet;
 
 /// Bytes that may wait for the socket or for an acknowledgement.
 const ROOM: usize = 1 << 20;
+/// Messages of QoS 2 on their way at once. mosquitto takes 20 (its
+/// `max_inflight_messages`) and of those beyond acknowledges every step, but
+/// delivers none.
+const WINDOW: usize = 16;
 /// What a message costs besides its packet; with it, numbers never run out.
 const OVERHEAD: usize = 64;
 /// A buffer that grew beyond this is given back.
@@ -109,7 +113,8 @@ impl Session {
     /// Another order may be handed over. Without a connection orders lead
     /// nowhere, and there is always room for that.
     pub fn room(&self) -> bool {
-        !self.up || self.out.len() + self.sent_weight < ROOM
+        let is_open = self.manner.qos != QoS::ExactlyOnce || self.sent.len() < WINDOW;
+        !self.up || is_open && self.out.len() + self.sent_weight < ROOM
     }
 
     /// The broker let us in. What it may not have got is sent again.
@@ -450,6 +455,17 @@ mod tests {
         assert!(session.room(), "nobody is there to wait for");
         publish(&mut session, "a");
         assert_eq!((remarks(&mut session), session.sent.len()), (vec![Remark::Unheard], count));
+    }
+
+    #[test]
+    fn of_qos_2_few_are_on_their_way_at_once() {
+        let mut session = session(QoS::ExactlyOnce);
+        (0..WINDOW).for_each(|_| publish(&mut session, "a"));
+        assert!(!session.room());
+        heard(&mut session, b"\x50\x02\x00\x01");
+        assert!(!session.room(), "it is not complete");
+        heard(&mut session, b"\x70\x02\x00\x01");
+        assert!(session.room());
     }
 
     #[test]

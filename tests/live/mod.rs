@@ -1,5 +1,12 @@
 //! Stories on a real containerd, over the real wire: `make live` brings a
-//! containerd of its own and names it in `SELVEDGE_CONTAINERD`.
+//! containerd of its own and names it in `SELVEDGE_CONTAINERD`. And on a real
+//! mosquitto, each test with one of its own.
 
+#[cfg(feature = "eventbus")]
+mod beside;
+#[cfg(feature = "eventbus")]
+mod load;
+#[cfg(feature = "eventbus")]
+mod mosquitto;
 pub mod stand;
 mod stories;
