@@ -106,7 +106,7 @@ impl Application {
             let told = self.error["ErrStatus"]["message"].as_str().unwrap_or_default();
             return Err(format!("{}: {}", self.status, if told.is_empty() { &self.reason } else { told }));
         }
-        match self.resp_body.json().as_mut().map(|list| list["items"].take()) {
+        match self.resp_body.json().as_mut().and_then(|list| list.get_mut("items")).map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
             Some(_) | None => Err("the answer is no list".to_owned()),
         }
