@@ -78,8 +78,12 @@ pub async fn serve(config: config::Dmi, inbox: Sender<Input>, waiting: Waiting, 
             Ok((stream, _)) => {
                 let door = door.clone();
                 connections.spawn(async move {
-                    if let Err(why) = converse(stream, &door).await {
-                        log::debug!(target: "dmi", "a mapper's connection ended: {why}");
+                    match converse(stream, &door).await {
+                        // Most go away as soon as they were answered.
+                        Err(why) if !matches!(why.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                            log::debug!(target: "dmi", "a mapper's connection ended: {why}");
+                        }
+                        Ok(()) | Err(_) => {}
                     }
                     drop(place);
                 });

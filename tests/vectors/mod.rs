@@ -16,6 +16,7 @@ use selvedge::wire::topic;
 use serde_json::{Value, json};
 
 mod differences;
+mod mappers;
 
 use differences::{DIFFERENCES, Says};
 

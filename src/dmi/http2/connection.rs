@@ -1,14 +1,12 @@
 //! One connection: its streams, and what each side may still send.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
-use super::MAX_MESSAGE;
 use super::frame::{self, ACK, END_HEADERS, END_STREAM, Fault, Frame, Kind, MAX_FRAME, PREFACE, code};
 use super::headers::{self, Head, MAX_BLOCK, Reader};
+use super::stream::{Body, Budget, Phase, Request, Status, Stream};
 
 /// Streams at a time.
 pub const MAX_STREAMS: usize = 64;
@@ -17,87 +15,6 @@ const WINDOW: i64 = 65_535;
 const MAX_WINDOW: i64 = i32::MAX as i64;
 /// Bytes made ready for the socket at a time.
 const READY: usize = 64 << 10;
-/// gRPC's prefix: compressed or not, and the length.
-const PREFIX: usize = 5;
-
-/// A whole request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Where the answer goes.
-    pub stream: u32,
-    /// The call.
-    pub path: String,
-    /// The message.
-    pub message: Bytes,
-}
-
-/// How a call failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// gRPC's number.
-    pub code: u32,
-    /// For people.
-    pub message: String,
-}
-
-impl Status {
-    /// There is no such call.
-    pub fn unimplemented(message: String) -> Self {
-        Self { code: 12, message }
-    }
-
-    fn exhausted(message: String) -> Self {
-        Self { code: 8, message }
-    }
-}
-
-/// Bytes that all connections together may hold of unfinished requests.
-#[derive(Debug, Clone)]
-pub struct Budget(Rc<Cell<usize>>);
-
-impl Budget {
-    /// So many bytes.
-    pub fn new(bytes: usize) -> Self {
-        Self(Rc::new(Cell::new(bytes)))
-    }
-}
-
-/// A request's bytes, taken from the budget and given back when dropped.
-struct Body {
-    bytes: BytesMut,
-    budget: Budget,
-}
-
-impl Body {
-    /// `false` when there is no room.
-    fn extend(&mut self, bytes: &[u8]) -> bool {
-        let Some(left) = self.budget.0.get().checked_sub(bytes.len()) else { return false };
-        self.budget.0.set(left);
-        self.bytes.extend_from_slice(bytes);
-        true
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.budget.0.set(self.budget.0.get() + self.bytes.len());
-    }
-}
-
-struct Stream {
-    /// What the peer takes of it.
-    window: i64,
-    phase: Phase,
-}
-
-enum Phase {
-    /// The request comes.
-    Asking(Head, Body),
-    /// It is whole, its answer is not known.
-    Asked,
-    /// The answer goes out, and the trailers after it.
-    Answering(Bytes),
-}
 
 /// A header block that is not whole.
 struct Block {
@@ -270,9 +187,7 @@ impl Connection {
         let Phase::Asking(_, body) = &mut stream.phase else {
             return Err(Fault { code: code::STREAM_CLOSED, why: "DATA after the end" });
         };
-        let has_room = body.extend(&content);
-        let unfit = misfit(&body.bytes, has_room);
-        if let Some(status) = unfit {
+        if let Err(status) = body.extend(&content) {
             self.streams.remove(&frame.stream);
             self.refuse(frame.stream, &status);
             if !frame.has(END_STREAM) {
@@ -333,7 +248,7 @@ impl Connection {
             self.put_reset(block.stream, code::NO_ERROR);
             return Ok(());
         }
-        let body = Body { bytes: BytesMut::new(), budget: self.budget.clone() };
+        let body = Body::new(self.budget.clone());
         self.streams.insert(block.stream, Stream { window: self.first_window, phase: Phase::Asking(head, body) });
         if block.ends_stream {
             self.asked(block.stream);
@@ -353,12 +268,11 @@ impl Connection {
     /// A request is whole.
     fn asked(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Phase::Asking(head, mut body) = std::mem::replace(&mut stream.phase, Phase::Asked) else { return };
-        let message = match message(&mut body) {
-            Ok(message) => message,
-            Err(status) => return self.answer(id, Err(status)),
-        };
-        self.requests.push_back(Request { stream: id, path: head.path, message });
+        let Phase::Asking(head, body) = std::mem::replace(&mut stream.phase, Phase::Asked) else { return };
+        match body.message() {
+            Ok(message) => self.requests.push_back(Request { stream: id, path: head.path, message }),
+            Err(status) => self.answer(id, Err(status)),
+        }
     }
 
     fn reset(&mut self, frame: &Frame) -> Result<(), Fault> {
@@ -482,30 +396,4 @@ impl Connection {
             frame::put(&mut self.output, Kind::Headers, END_HEADERS | END_STREAM, id, &trailers);
         }
     }
-}
-
-/// Why a request that is not whole can be refused already.
-fn misfit(bytes: &[u8], has_room: bool) -> Option<Status> {
-    let prefix = bytes.first_chunk::<PREFIX>();
-    let length = prefix.map_or(0, |[_, length @ ..]| usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX));
-    if prefix.is_some_and(|[compressed, ..]| *compressed != 0) {
-        return Some(Status::unimplemented("messages are taken uncompressed only".to_owned()));
-    }
-    if length > MAX_MESSAGE {
-        return Some(Status::exhausted(format!("a message of {length} bytes; at most {MAX_MESSAGE} are taken")));
-    }
-    if !has_room {
-        return Some(Status::exhausted("too many large messages at once".to_owned()));
-    }
-    (bytes.len() > length + PREFIX && prefix.is_some()).then(|| Status { code: 13, message: "more than one message".to_owned() })
-}
-
-/// The message of a whole request.
-fn message(body: &mut Body) -> Result<Bytes, Status> {
-    let cut = Status { code: 13, message: "a message is not whole".to_owned() };
-    let Some([_, length @ ..]) = body.bytes.first_chunk::<PREFIX>() else { return Err(cut) };
-    if usize::try_from(u32::from_be_bytes(*length)).ok() != body.bytes.len().checked_sub(PREFIX) {
-        return Err(cut);
-    }
-    Ok(Bytes::copy_from_slice(&body.bytes[PREFIX..]))
 }

@@ -3,15 +3,17 @@
 //! and memory is bounded.
 //!
 //! `frame` cuts bytes into frames, `headers` reads and writes their header
-//! blocks, `connection` keeps the streams.
+//! blocks, `stream` is one call, `connection` keeps them all.
 
 mod connection;
 mod frame;
 mod headers;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Budget, Connection, MAX_STREAMS, Request, Status};
+pub use connection::{Connection, MAX_STREAMS};
+pub use stream::{Budget, Request, Status};
 
 /// Largest message taken, as Go's servers have it.
 pub const MAX_MESSAGE: usize = 4 << 20;

@@ -2,9 +2,9 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::connection::{Budget, Connection, MAX_STREAMS, Request, Status};
+use super::connection::{Connection, MAX_STREAMS};
 use super::frame::{self, ACK, END_HEADERS, END_STREAM, Frame, Kind, PREFACE, code};
-use super::{MAX_MESSAGE, headers};
+use super::{Budget, MAX_MESSAGE, Request, Status, headers};
 
 /// A client of the tests.
 struct Client {

@@ -123,8 +123,9 @@ impl Told {
         let gone = |item: &&Item| !share.items.contains_key(*item) && self.knows(item) != Known::Nothing;
         let devices_gone = self.items.keys().filter(|item| matches!(item, Item::Device(_))).filter(gone);
         let models_gone = self.items.keys().filter(|item| matches!(item, Item::Model(_))).filter(gone);
-        // Models that devices still need stay, even when they left the cluster.
-        let needed: BTreeSet<&Id> = share.models.values().collect();
+        // Models of devices that it has stay, even when they left the cluster.
+        let has = |id: &Id| self.knows(&Item::Device(id.clone())) != Known::Nothing;
+        let needed: BTreeSet<&Id> = share.models.iter().filter(|(id, _)| has(id)).map(|(_, model)| model).collect();
         let models_gone = models_gone.filter(move |item| !needed.contains(item.id()));
         let told = share.items.iter().filter_map(|(item, digest)| {
             let ready = match item {

@@ -95,22 +95,24 @@ impl Wanted {
             let id = id(&resource);
             let device = match before.devices.remove(&id) {
                 Some(known) if Rc::ptr_eq(&known.json, &json) && same(known.model_json.as_ref(), self.models.get(&known.model)) => known,
-                Some(_) | None => self.read(&id, &resource.namespace, json, &mut read),
+                Some(_) | None => self.read(&resource, json, &mut read),
             };
             self.devices.insert(id, device);
         }
     }
 
-    fn read(&self, id: &str, namespace: &str, json: Rc<str>, read: &mut BTreeMap<Id, Value>) -> WantedDevice {
+    fn read(&self, resource: &Resource, json: Rc<str>, read: &mut BTreeMap<Id, Value>) -> WantedDevice {
         let value = parse(&json);
-        let (protocol, model) = (dmi::protocol_of(&value).to_owned(), format!("{namespace}/{}", dmi::model_of(&value)));
+        let (protocol, model) = (dmi::protocol_of(&value).to_owned(), format!("{}/{}", resource.namespace, dmi::model_of(&value)));
         let known = self.models.get(&model);
         let digest = match known {
+            // Else two of them would be one device for the mapper.
+            Some(_) if dmi::name_of(&value) != resource.name => Err(Unfit(format!("metadata.name: '{}' was expected", resource.name))),
             Some(known) => dmi::device(&value, read.entry(model.clone()).or_insert_with(|| parse(&known.json))).map(|device| Digest::of_device(&device)),
             None => Err(Unfit(format!("its model '{model}' is not here"))),
         };
         if let Err(why) = &digest {
-            log::warn!(target: "dmi", "no mapper can be told of device '{id}': {why}");
+            log::warn!(target: "dmi", "no mapper can be told of '{resource}': {why}");
         }
         WantedDevice { json, model_json: known.map(|known| known.json.clone()), protocol, model, digest }
     }

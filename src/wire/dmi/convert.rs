@@ -24,6 +24,11 @@ impl std::fmt::Display for Unfit {
     }
 }
 
+/// Name of an object.
+pub fn name_of(object: &Value) -> &str {
+    text(member(object, "metadata"), "name")
+}
+
 /// Protocol of a device, which says whose it is; empty when it has none.
 pub fn protocol_of(device: &Value) -> &str {
     text(member(member(device, "spec"), "protocol"), "protocolName")
@@ -45,7 +50,7 @@ pub fn device(device: &Value, model: &Value) -> Result<Device, Unfit> {
     }
     let state = member(spec, "stateReport");
     Ok(Device {
-        name: text(member(device, "metadata"), "name").to_owned(),
+        name: name_of(device).to_owned(),
         namespace: text(member(device, "metadata"), "namespace").to_owned(),
         spec: Some(DeviceSpec {
             device_model_reference: model_of(device).to_owned(),
@@ -73,7 +78,7 @@ pub fn model(model: &Value) -> DeviceModel {
         unit: owned(one, "unit"),
     };
     DeviceModel {
-        name: owned(member(model, "metadata"), "name"),
+        name: name_of(model).to_owned(),
         namespace: owned(member(model, "metadata"), "namespace"),
         spec: Some(DeviceModelSpec { properties: list(member(member(model, "spec"), "properties")).iter().map(property).collect() }),
     }
@@ -231,4 +236,75 @@ fn small(object: &Value, name: &str) -> i32 {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings_of(device: &Device) -> &BTreeMap<String, Any> {
+        &device.spec.as_ref().unwrap().properties[0].visitors.as_ref().unwrap().config_data.as_ref().unwrap().data
+    }
+
+    fn one(config: Value, visitors: Value) -> Result<Device, Unfit> {
+        let spec = json!({ "deviceModelRef": { "name": "m" }, "protocol": { "protocolName": "p", "configData": config }, "properties": [{ "name": "t", "visitors": { "protocolName": "own", "configData": visitors } }, { "name": "bare" }] });
+        let model = json!({ "metadata": { "name": "m" }, "spec": { "protocolConfigData": { "a": 1, "b": 2 }, "properties": [{ "name": "t", "visitors": { "protocolName": "model", "configData": { "x": "model", "y": "model" } } }] } });
+        device(&json!({ "metadata": { "name": "d", "namespace": "n" }, "spec": spec }), &model)
+    }
+
+    #[test]
+    fn every_kind_of_setting_is_wrapped_as_mappers_read_it() {
+        let settings = settings(&[
+            &json!({ "data": "x", "whole": 16_777_217, "least": i64::MIN, "part": 0.1, "huge": 1e30, "yes": true, "nested": { "a": [1] }, "list": [], "none": null }),
+        ]);
+        let of = |name: &str| (settings.data[name].type_url.rsplit('.').next().unwrap(), &settings.data[name].value[..]);
+        assert_eq!(of("data"), ("StringValue", &b"\x0a\x01x"[..]));
+        assert_eq!(of("whole"), ("Int64Value", &16_777_217_i64.encode_to_vec()[..]));
+        assert_eq!(of("least"), ("Int64Value", &i64::MIN.encode_to_vec()[..]));
+        assert_eq!(of("part"), ("FloatValue", &0.1_f32.encode_to_vec()[..]));
+        assert_eq!(of("huge"), ("FloatValue", &1e30_f32.encode_to_vec()[..]));
+        assert_eq!(of("yes"), ("BoolValue", &[8, 1][..]));
+        assert_eq!(of("nested"), ("StringValue", &b"\x0a\x09{\"a\":[1]}"[..]));
+        assert_eq!(of("list"), ("StringValue", &b"\x0a\x02[]"[..]));
+        assert!(!settings.data.contains_key("none"));
+    }
+
+    #[test]
+    fn the_device_overrides_its_model() {
+        let device = one(json!({ "b": 3, "a": null }), json!({ "y": "own" })).expect("a device");
+        let visitors = settings_of(&device);
+        assert_eq!((&visitors["x"].value[2..], &visitors["y"].value[2..]), (&b"model"[..], &b"own"[..]));
+        let spec = device.spec.as_ref().unwrap();
+        assert_eq!(spec.properties[0].visitors.as_ref().unwrap().protocol_name, "model");
+        let protocol = &spec.protocol.as_ref().unwrap().config_data.as_ref().unwrap().data;
+        assert_eq!((&protocol["a"].value[..], &protocol["b"].value[..]), (&[8, 1][..], &[8, 3][..]));
+    }
+
+    #[test]
+    fn parts_that_mapper_framework_does_not_look_for_are_always_there() {
+        let device = one(Value::Null, Value::Null).expect("a device");
+        let bare = &device.spec.as_ref().unwrap().properties[1];
+        assert!(bare.desired.is_some() && bare.visitors.as_ref().unwrap().config_data.is_some() && device.status.is_some());
+        assert!(bare.push_method.is_none());
+    }
+
+    #[test]
+    fn members_are_found_whatever_their_case_and_the_missing_one_is_named() {
+        let spec = json!({ "DeviceModelRef": { "Name": "m" }, "PROTOCOL": { "protocolname": "p" }, "properties": [{ "NAME": "t", "REPORTCYCLE": 5 }] });
+        let read = device(&json!({ "Metadata": { "Name": "d" }, "Spec": spec }), &Value::Null).expect("a device");
+        assert_eq!((read.name.as_str(), read.spec.unwrap().properties[0].report_cycle), ("d", 5));
+        let why = device(&json!({ "spec": { "deviceModelRef": { "name": "m" } } }), &Value::Null).expect_err("it has no protocol");
+        assert_eq!(why.to_string(), "spec.protocol.protocolName: missing");
+        for nonsense in [
+            json!(null),
+            json!([]),
+            json!({ "spec": 7 }),
+            json!({ "spec": { "deviceModelRef": { "name": "m" }, "protocol": { "protocolName": "p" }, "properties": { "a": 1 }, "methods": "x" } }),
+        ] {
+            let _ = device(&nonsense, &nonsense);
+            let _ = model(&nonsense);
+        }
+    }
 }

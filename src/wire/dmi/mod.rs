@@ -10,7 +10,7 @@ mod device;
 mod push;
 mod service;
 
-pub use convert::{Unfit, device, model, model_of, protocol_of};
+pub use convert::{Unfit, device, model, model_of, name_of, protocol_of};
 pub use device::*;
 pub use push::*;
 pub use service::*;
