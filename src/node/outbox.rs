@@ -7,7 +7,7 @@ use super::bus::Order;
 use super::ids::Packet;
 
 /// Bytes that may wait.
-const ROOM: usize = 1 << 20;
+const ROOM: usize = 4 << 20;
 
 /// Orders for the broker's client.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(Order::Ack(Packet { connection: 1, id: 1 }));
         for number in 0..9u8 {
-            outbox.push(Order::Publish { topic: "t".into(), payload: vec![number; 200 << 10] });
+            outbox.push(Order::Publish { topic: "t".into(), payload: vec![number; 800 << 10] });
         }
         assert_eq!(outbox.dropped, 4);
         assert!(matches!(outbox.poll(), Some(Order::Ack(_))));
