@@ -170,6 +170,7 @@ fn pods_of_a_lost_store_that_did_not_run_are_listed_by_the_cloud() {
     assert_eq!(world.runtime.starts[&("runs".to_owned(), "c".to_owned())], 1, "what ran is not touched");
     assert_eq!(world.runtime.starts[&("done".to_owned(), "c".to_owned())], 1, "a job that is done stays done");
     assert_eq!(world.phase("done"), Some("Succeeded"));
+    assert_eq!(world.directories(), ["done", "gone", "runs"], "those of wanted pods stay");
     world.delete("done", None);
     world.run(5 * SECOND);
     assert!(world.pod("done").is_none(), "it can be deleted as any other");
@@ -184,11 +185,13 @@ fn pods_of_a_lost_store_that_did_not_run_are_listed_by_the_cloud() {
 fn a_cloud_that_lists_no_pods_keeps_none_from_running() {
     let mut world = World::ready(31);
     lost_with_three_pods(&mut world);
+    assert_eq!(world.directories(), ["done", "gone", "runs"]);
     world.run(9 * SECOND);
     assert_eq!(world.node_ready(), Some("False"), "until the list is given up");
     world.run(5 * SECOND);
     assert_eq!(world.node_ready(), Some("True"));
     assert_eq!(world.runtime.running(), [("runs".to_owned(), "c".to_owned())]);
+    assert_eq!(world.directories(), ["done", "gone", "runs"], "whose they are is not known");
     // What README tells people to do then.
     world.annotate("gone");
     world.run(5 * SECOND);
@@ -255,6 +258,23 @@ fn an_idle_node_says_and_writes_little() {
 }
 
 #[test]
+fn an_agent_that_died_before_it_cleaned_up_does_so_later() {
+    for millis in 0..120 {
+        let mut world = World::ready(40);
+        world.apply_pod("stays", &["runs"], json!({}));
+        world.apply_pod("gone", &["runs"], json!({}));
+        world.run(SECOND);
+        world.delete("gone", Some(0));
+        world.run(Duration::from_millis(millis));
+        world.kill();
+        world.start();
+        world.run(5 * SECOND);
+        assert_eq!(world.directories(), ["stays"], "died {millis} ms after the end was told");
+        assert_eq!(world.runtime.running(), [("stays".to_owned(), "c".to_owned())]);
+    }
+}
+
+#[test]
 fn the_agent_may_die_at_any_instant() {
     for at in (0..2500).step_by(7) {
         for power in [false, true] {
@@ -281,6 +301,7 @@ fn the_agent_may_die_at_any_instant() {
             world.run(60 * SECOND);
             assert!(world.pod("stays").is_none() && world.is_ready("comes"), "died at {at} ms, power lost: {power}");
             assert_eq!(world.runtime.running(), [("comes".to_owned(), "c".to_owned())]);
+            assert_eq!(world.directories(), ["comes"], "nothing is left over: died at {at} ms, power lost: {power}");
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Pods {
     orders: VecDeque<Order>,
     /// Everything the runtime has was seen once since it was last reached.
     listed: bool,
+    /// Pods that have directories here, until it is sure which are wanted.
+    directories: Vec<(PodUid, PodKey)>,
 }
 
 /// What the pods need to know of the rest of the node.
@@ -133,6 +135,26 @@ impl Pods {
             let mut worker = Worker::new(uid.clone(), seen.key.clone(), None, now.wall);
             worker.seen = seen;
             self.workers.insert(uid, worker);
+        }
+    }
+
+    /// Pods that have directories here.
+    pub fn have_directories(&mut self, pods: Vec<(PodUid, PodKey)>) {
+        self.directories = pods;
+    }
+
+    /// It is sure which pods are wanted: of those that have directories, the
+    /// ones that neither are nor live in the runtime were ended by an agent that
+    /// died before it cleaned up.
+    pub fn clean_up(&mut self, now: Now) {
+        if !self.listed {
+            return;
+        }
+        for (uid, key) in std::mem::take(&mut self.directories) {
+            self.workers.entry(uid).or_insert_with_key(|uid| {
+                log::info!(target: "edged", "directories of pod '{uid}' are left over and taken away");
+                Worker::new(uid.clone(), key, None, now.wall)
+            });
         }
     }
 

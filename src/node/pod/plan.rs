@@ -40,12 +40,12 @@ pub fn next(worker: &mut Worker, world: &World<'_>, now: Now) -> Next {
     match (&worker.fate, pod) {
         (Fate::Rejected { .. }, _) => Next::Wait(None),
         (Fate::Run, Some(pod)) => run(worker, &pod, world, now),
-        (Fate::Run | Fate::Deleted | Fate::Removed | Fate::Failed { .. }, pod) => end(worker, pod.as_deref(), now),
+        (Fate::Run | Fate::Deleted | Fate::Removed | Fate::Failed { .. }, pod) => end(worker, pod.as_deref(), world, now),
     }
 }
 
 /// The way out: stop, tell, remove, clean.
-fn end(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
+fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> Next {
     if !worker.is_stopped() {
         return stop::everything(worker, pod, now);
     }
@@ -65,8 +65,12 @@ fn end(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
         return Next::Do(Step::Remove { containers, sandboxes }, Doing::Remove);
     }
     if !worker.cleaned {
-        let cgroup = worker.prepared.as_ref().map_or(String::new(), |prepared| prepared.cgroup.parent.clone());
-        return Next::Do(Step::Clean { key: worker.key.clone(), cgroup }, Doing::Clean);
+        // An earlier agent may have made it.
+        let cgroups = match &worker.prepared {
+            Some(prepared) => vec![prepared.cgroup.parent.clone()],
+            None => render::cgroups(&worker.uid, world.systemd, &world.config.cgroup_root),
+        };
+        return Next::Do(Step::Clean { key: worker.key.clone(), cgroups }, Doing::Clean);
     }
     if worker.fate == Fate::Removed { Next::Gone } else { Next::Wait(None) }
 }
