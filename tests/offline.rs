@@ -32,6 +32,39 @@ fn a_pod_runs_and_is_deleted_with_grace() {
 }
 
 #[test]
+fn a_second_word_shortens_the_grace() {
+    let stubborn = |seed| {
+        let mut world = World::ready(seed);
+        world.apply_pod("p", &["ignores"], json!({ "terminationGracePeriodSeconds": 60 }));
+        world.run(SECOND);
+        world.delete("p", None);
+        world.run(5 * SECOND);
+        assert_eq!(world.runtime.running().len(), 1, "it has a minute");
+        world
+    };
+    // With a shorter grace.
+    let mut world = stubborn(50);
+    world.delete("p", Some(10));
+    world.run(9 * SECOND);
+    assert_eq!(world.runtime.running().len(), 1, "it has ten seconds");
+    world.run(2 * SECOND);
+    assert!(world.pod("p").is_none() && world.runtime.pods.is_empty() && world.directories().is_empty());
+    // By force.
+    let mut world = stubborn(51);
+    world.delete("p", Some(0));
+    world.run(3 * SECOND);
+    assert!(world.pod("p").is_none() && world.runtime.pods.is_empty() && world.directories().is_empty());
+    // A longer one changes nothing.
+    let mut world = stubborn(52);
+    world.delete("p", Some(600));
+    world.run(54 * SECOND);
+    assert_eq!(world.runtime.running().len(), 1);
+    world.run(3 * SECOND);
+    assert!(world.pod("p").is_none() && world.runtime.pods.is_empty());
+    assert_eq!(world.runtime.stopped.len(), 1);
+}
+
+#[test]
 fn a_week_offline_changes_nothing_for_the_pods() {
     let mut world = three_pods(2);
     world.run(5 * SECOND);

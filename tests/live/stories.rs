@@ -71,6 +71,24 @@ fn a_renewed_certificate_touches_no_pod() {
     assert_eq!(stand.containers(), before, "the container is the same");
 }
 
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_pod_that_will_not_end_is_ended_by_force() {
+    let stand = Stand::up("force");
+    for (name, grace) in [("shorter", Some(2)), ("by-force", Some(0))] {
+        let mut stubborn = pod(name, "trap '' TERM; while :; do sleep 1; done");
+        stubborn["spec"]["terminationGracePeriodSeconds"] = 300.into();
+        stand.apply(&stubborn);
+        stand.until("ready", |stand| stand.is_ready(name));
+        stand.delete(name, None);
+        pause(Duration::from_secs(1));
+        assert!(stand.pod(name).is_some() && !stand.containers().is_empty(), "it has five minutes");
+        stand.delete(name, grace);
+        let took = stand.until("nothing is left", |stand| stand.pod(name).is_none() && stand.containers().is_empty());
+        assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+    }
+}
+
 /// As an agent leaves it that dies between the end of a pod and its clean-up.
 #[test]
 #[ignore = "needs a containerd: make live"]

@@ -217,7 +217,7 @@ impl Pods {
 
     fn plan(&mut self, uid: &PodUid, now: Now, world: &World<'_>) {
         let Some(worker) = self.workers.get_mut(uid) else { return };
-        if worker.doing.is_none() {
+        if worker.doing.is_none() || stop::is_hurried(worker, now) {
             match plan::next(worker, world, now) {
                 Next::Do(step, doing) => {
                     self.last_op = self.last_op.next();

@@ -6,6 +6,9 @@
 //!   Deleted:  stop all > final status told > remove > clean > object deleted
 //!   Removed:  stop all > remove > clean > forgotten
 //! ```
+//!
+//! Only a stop is not waited for to its end: a later word may leave it less
+//! time.
 
 use std::rc::Rc;
 
@@ -96,7 +99,7 @@ fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next 
     if let Some(next) = barred(worker, now) {
         return next;
     }
-    if let Some(next) = volumes(worker, pod, world, now).or_else(|| sandbox(worker, pod, world)).or_else(|| kill(worker, pod)) {
+    if let Some(next) = volumes(worker, pod, world, now).or_else(|| sandbox(worker, pod, world, now)).or_else(|| kill(worker, pod, now)) {
         return next;
     }
     containers(worker, pod, world, now)
@@ -135,7 +138,7 @@ fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
 }
 
 /// One sandbox, ready, with an address.
-fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
+fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
     let usable = worker.seen.ready_sandbox().filter(|sandbox| pod.spec.host_network || !sandbox.ips.is_empty());
     let stale: Vec<_> = worker
         .seen
@@ -151,7 +154,7 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
     if !stale.is_empty() || !in_stale.is_empty() {
         let containers = in_stale.iter().map(|seen| stop::one(seen, Some(pod), None)).collect();
         worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
-        return Some(Next::Do(Step::Stop { containers, sandboxes: stale }, Doing::Stop));
+        return Some(stop::step(containers, stale, now));
     }
     let attempt = worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt + 1);
     Some(Next::Do(Step::MakeSandbox(Box::new(render::sandbox(&world.context(worker, pod), attempt))), Doing::Sandbox))
@@ -159,7 +162,7 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
 
 /// Containers that must be stopped although the pod goes on: a probe's verdict,
 /// a failed hook, another image wanted.
-fn kill(worker: &mut Worker, pod: &Pod) -> Option<Next> {
+fn kill(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
     for container in all_containers(pod) {
         let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()).cloned() else { continue };
         if !is_as_wanted(&seen, container) {
@@ -168,7 +171,7 @@ fn kill(worker: &mut Worker, pod: &Pod) -> Option<Next> {
         }
         let Some(kill) = worker.memory(&container.name).kill.clone() else { continue };
         worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
-        return Some(Next::Do(Step::Stop { containers: vec![stop::one(&seen, Some(pod), kill.grace)], sandboxes: Vec::new() }, Doing::Stop));
+        return Some(stop::step(vec![stop::one(&seen, Some(pod), kill.grace)], Vec::new(), now));
     }
     None
 }
