@@ -32,6 +32,39 @@ fn a_pod_runs_and_is_deleted_with_grace() {
 }
 
 #[test]
+fn a_second_word_shortens_the_grace() {
+    let stubborn = |seed| {
+        let mut world = World::ready(seed);
+        world.apply_pod("p", &["ignores"], json!({ "terminationGracePeriodSeconds": 60 }));
+        world.run(SECOND);
+        world.delete("p", None);
+        world.run(5 * SECOND);
+        assert_eq!(world.runtime.running().len(), 1, "it has a minute");
+        world
+    };
+    // With a shorter grace.
+    let mut world = stubborn(50);
+    world.delete("p", Some(10));
+    world.run(9 * SECOND);
+    assert_eq!(world.runtime.running().len(), 1, "it has ten seconds");
+    world.run(2 * SECOND);
+    assert!(world.pod("p").is_none() && world.runtime.pods.is_empty() && world.directories().is_empty());
+    // By force.
+    let mut world = stubborn(51);
+    world.delete("p", Some(0));
+    world.run(3 * SECOND);
+    assert!(world.pod("p").is_none() && world.runtime.pods.is_empty() && world.directories().is_empty());
+    // A longer one changes nothing.
+    let mut world = stubborn(52);
+    world.delete("p", Some(600));
+    world.run(54 * SECOND);
+    assert_eq!(world.runtime.running().len(), 1);
+    world.run(3 * SECOND);
+    assert!(world.pod("p").is_none() && world.runtime.pods.is_empty());
+    assert_eq!(world.runtime.stopped.len(), 1);
+}
+
+#[test]
 fn a_week_offline_changes_nothing_for_the_pods() {
     let mut world = three_pods(2);
     world.run(5 * SECOND);
@@ -170,6 +203,7 @@ fn pods_of_a_lost_store_that_did_not_run_are_listed_by_the_cloud() {
     assert_eq!(world.runtime.starts[&("runs".to_owned(), "c".to_owned())], 1, "what ran is not touched");
     assert_eq!(world.runtime.starts[&("done".to_owned(), "c".to_owned())], 1, "a job that is done stays done");
     assert_eq!(world.phase("done"), Some("Succeeded"));
+    assert_eq!(world.directories(), ["done", "gone", "runs"], "those of wanted pods stay");
     world.delete("done", None);
     world.run(5 * SECOND);
     assert!(world.pod("done").is_none(), "it can be deleted as any other");
@@ -184,11 +218,13 @@ fn pods_of_a_lost_store_that_did_not_run_are_listed_by_the_cloud() {
 fn a_cloud_that_lists_no_pods_keeps_none_from_running() {
     let mut world = World::ready(31);
     lost_with_three_pods(&mut world);
+    assert_eq!(world.directories(), ["done", "gone", "runs"]);
     world.run(9 * SECOND);
     assert_eq!(world.node_ready(), Some("False"), "until the list is given up");
     world.run(5 * SECOND);
     assert_eq!(world.node_ready(), Some("True"));
     assert_eq!(world.runtime.running(), [("runs".to_owned(), "c".to_owned())]);
+    assert_eq!(world.directories(), ["done", "gone", "runs"], "whose they are is not known");
     // What README tells people to do then.
     world.annotate("gone");
     world.run(5 * SECOND);
@@ -255,6 +291,23 @@ fn an_idle_node_says_and_writes_little() {
 }
 
 #[test]
+fn an_agent_that_died_before_it_cleaned_up_does_so_later() {
+    for millis in 0..120 {
+        let mut world = World::ready(40);
+        world.apply_pod("stays", &["runs"], json!({}));
+        world.apply_pod("gone", &["runs"], json!({}));
+        world.run(SECOND);
+        world.delete("gone", Some(0));
+        world.run(Duration::from_millis(millis));
+        world.kill();
+        world.start();
+        world.run(5 * SECOND);
+        assert_eq!(world.directories(), ["stays"], "died {millis} ms after the end was told");
+        assert_eq!(world.runtime.running(), [("stays".to_owned(), "c".to_owned())]);
+    }
+}
+
+#[test]
 fn the_agent_may_die_at_any_instant() {
     for at in (0..2500).step_by(7) {
         for power in [false, true] {
@@ -281,6 +334,7 @@ fn the_agent_may_die_at_any_instant() {
             world.run(60 * SECOND);
             assert!(world.pod("stays").is_none() && world.is_ready("comes"), "died at {at} ms, power lost: {power}");
             assert_eq!(world.runtime.running(), [("comes".to_owned(), "c".to_owned())]);
+            assert_eq!(world.directories(), ["comes"], "nothing is left over: died at {at} ms, power lost: {power}");
         }
     }
 }

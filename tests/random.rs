@@ -166,6 +166,8 @@ impl Model {
         let wanted: BTreeSet<&str> = pods.iter().filter_map(|(_, pod)| pod["metadata"]["uid"].as_str()).collect();
         let there: BTreeSet<&str> = world.runtime.pods.keys().map(|uid| uid.as_str()).collect();
         assert!(there.is_subset(&wanted), "the runtime has pods nobody wants: {there:?} and {wanted:?}");
+        let left: Vec<_> = world.runtime.directories.keys().filter(|uid| !wanted.contains(uid.as_str())).collect();
+        assert!(left.is_empty(), "directories of pods nobody wants are left over: {left:?}");
         for ((name, _), starts) in &world.runtime.starts {
             let known = &self.pods[name];
             assert!(*starts <= known.created + known.excuses, "pod {name} was started {starts} times: {known:?}");

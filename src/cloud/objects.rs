@@ -180,7 +180,8 @@ impl Objects {
         let grace = grace.or_else(|| found["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
         let terminal = matches!(found["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
         if name.0 == "pod" && grace > 0 && found["spec"]["nodeName"].is_string() && !terminal {
-            if found["metadata"]["deletionTimestamp"].is_null() {
+            // A grace can only become shorter.
+            if found["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|before| grace < before) {
                 self.update(name, |object| {
                     object["metadata"]["deletionTimestamp"] = rfc3339::seconds(now + grace * 1000).into();
                     object["metadata"]["deletionGracePeriodSeconds"] = grace.into();

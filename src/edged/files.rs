@@ -1,12 +1,15 @@
 //! A container's files on this machine, apart from volumes: log directory and
 //! links, /etc/hosts, last words. Blocking; run off the loop's thread.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+
+use crate::node::ids::{PodKey, PodUid};
 
 /// Bytes of a termination message that count.
 const WORDS: u64 = 4096;
@@ -89,6 +92,29 @@ fn mounts_below(path: &Path) -> io::Result<Vec<PathBuf>> {
     // The fifth field; a space in it is written \040.
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(point.replace("\\040", " ")));
     Ok(points.filter(|point| point.starts_with(path)).collect())
+}
+
+/// Pods that have a directory or logs; the name is empty where there is no log
+/// directory, which alone tells it. What looks like no pod's is not listed.
+pub(super) fn pods(root: &Path, logs: &Path) -> Vec<(PodUid, PodKey)> {
+    let named = names(logs).filter_map(|directory| {
+        let [uid, name, namespace] = directory.rsplitn(3, '_').collect::<Vec<_>>().try_into().ok()?;
+        is_uid(uid).then(|| (uid.into(), PodKey { namespace: namespace.to_owned(), name: name.to_owned() }))
+    });
+    let bare = names(&root.join("pods")).filter(|uid| is_uid(uid)).map(|uid| (uid.as_str().into(), PodKey { namespace: String::new(), name: String::new() }));
+    let mut pods: BTreeMap<PodUid, PodKey> = bare.collect();
+    pods.extend(named);
+    pods.into_iter().collect()
+}
+
+/// Names of the directories in one; none when it cannot be read.
+fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+fn is_uid(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// Removes a log, what was rotated from it, and the link to it.
@@ -201,6 +227,24 @@ mod tests {
         remove_tree(&path).unwrap();
         fs::create_dir_all(&path).unwrap();
         path
+    }
+
+    #[test]
+    fn pods_are_known_by_their_directories() {
+        let base = std::env::temp_dir().join(format!("selvedge-files-pods-{}", std::process::id()));
+        let uid = |last: char| format!("0f9c2c8e-3b4a-4e6f-9d53-7a1c5b2e9f0{last}");
+        for directory in [uid('1'), uid('2'), "lost+found".to_owned(), "..data".to_owned()] {
+            fs::create_dir_all(base.join("root/pods").join(directory)).unwrap();
+        }
+        fs::write(base.join("root/pods").join(uid('4')), "a file").unwrap();
+        for directory in [format!("ns_web-1_{}", uid('2')), format!("ns_job_{}", uid('3')), "somebody-elses".to_owned(), format!("a_{}", uid('5'))] {
+            fs::create_dir_all(base.join("logs").join(directory)).unwrap();
+        }
+        let key = |namespace: &str, name: &str| PodKey { namespace: namespace.into(), name: name.into() };
+        let expected = [(uid('1'), key("", "")), (uid('2'), key("ns", "web-1")), (uid('3'), key("ns", "job"))];
+        assert_eq!(pods(&base.join("root"), &base.join("logs")), expected.map(|(uid, key)| (PodUid::from(uid.as_str()), key)));
+        assert_eq!(pods(&base.join("none"), &base.join("none")), []);
+        fs::remove_dir_all(base).unwrap();
     }
 
     #[test]

@@ -309,7 +309,7 @@ async fn they_end_in_order(bench: &mut Bench, web: &ContainerId, side: &Containe
         assert_eq!((result, seen.map(|pod| pod.containers.len() + pod.sandboxes.len())), (Ok(Outcome::Done), Some(0)));
     }
     assert_eq!(bench.op(Step::Stop { containers: vec![stop], sandboxes: vec![sandbox.clone()] }).await.0, Ok(Outcome::Done));
-    let step = Step::Clean { key: PodKey { namespace: "test".into(), name: "live".into() }, cgroup: String::new() };
+    let step = Step::Clean { key: PodKey { namespace: "test".into(), name: "live".into() }, cgroups: Vec::new() };
     assert_eq!(bench.op(step).await.0, Ok(Outcome::Done));
     assert!(!bench.logs().exists() && std::fs::read_dir(bench.root.join("containers")).unwrap().next().is_none());
 }

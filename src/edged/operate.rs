@@ -69,7 +69,7 @@ async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Fa
         Step::PostStart { container, hook } => post_start(shell, &container, &hook).await,
         Step::Stop { containers, sandboxes } => stop(shell, containers, sandboxes).await,
         Step::Remove { containers, sandboxes } => remove(shell, containers, sandboxes).await,
-        Step::Clean { key, cgroup } => clean(shell, uid, key, cgroup).await,
+        Step::Clean { key, cgroups } => clean(shell, uid, key, cgroups).await,
     }
 }
 
@@ -267,14 +267,14 @@ async fn remove_container(shell: &Shell, id: &ContainerId) -> Result<(), Failure
     shell.on_disk(move || files::remove_log(Path::new(&status.log_path), &link)).await.map_err(failed(FailedAt::Stop))
 }
 
-async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroup: String) -> Result<Outcome, Failure> {
+async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroups: Vec<String>) -> Result<Outcome, Failure> {
     let (config, uid, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
     let work = move || {
         subpath::unbind_all(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
         volumes::remove(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
         files::remove_tree(&pod_directory(&config.root, &uid)).map_err(failed(FailedAt::Stop))?;
-        if !cgroup.is_empty() {
-            cgroup::remove(&cgroup, systemd).map_err(failed(FailedAt::Stop))?;
+        for cgroup in &cgroups {
+            cgroup::remove(cgroup, systemd).map_err(failed(FailedAt::Stop))?;
         }
         let logs = config.pod_logs.join(format!("{}_{}_{uid}", key.namespace, key.name));
         files::remove_links_into(&config.container_logs, &logs).map_err(failed(FailedAt::Stop))?;

@@ -12,7 +12,7 @@ use smol::Timer;
 
 use super::events::{Change, Event, Events, Source};
 use super::grpc::Error;
-use super::{Shell, info, seen};
+use super::{Shell, files, info, seen};
 use crate::host::clock;
 use crate::host::tasks::Tasks;
 use crate::node::ids::PodUid;
@@ -38,7 +38,7 @@ const CLOSE_LOOKS: u32 = 35;
 
 /// Follows the runtime for as long as the shell lives.
 pub(super) async fn run(shell: Rc<Shell>) {
-    let mut watch = Watch { shell, source: Source::Cri, info: None, told_down: false };
+    let mut watch = Watch { shell, source: Source::Cri, info: None, told_down: false, told_directories: false };
     let mut pause = PAUSE.0;
     loop {
         let begun = clock::monotonic();
@@ -64,6 +64,7 @@ struct Watch {
     /// What was last told of the runtime in this session.
     info: Option<RuntimeInfo>,
     told_down: bool,
+    told_directories: bool,
 }
 
 enum Wake {
@@ -80,6 +81,11 @@ impl Watch {
         self.check().await?;
         let mut events = Events::open(&self.shell.client, self.source).await?;
         self.shell.look_at_all().await?;
+        if !std::mem::replace(&mut self.told_directories, true) {
+            let (root, logs) = (self.shell.config.root.clone(), self.shell.config.pod_logs.clone());
+            let pods = self.shell.on_disk(move || files::pods(&root, &logs)).await;
+            self.shell.tell(Input::Directories(pods)).await;
+        }
         let (rereads, mut tasks) = (Rc::new(Rereads::default()), Tasks::new(&self.shell.executor));
         let mut relist = clock::monotonic() + self.net();
         loop {

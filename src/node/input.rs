@@ -1,6 +1,6 @@
 //! Everything that can wake the node: a closed list.
 
-use super::ids::{AskId, CallId, ContainerId, ExchangeId, MsgId, OpId, PodUid, Session, Ticket};
+use super::ids::{AskId, CallId, ContainerId, ExchangeId, MsgId, OpId, PodKey, PodUid, Session, Ticket};
 use super::runtime::{Failure, ImageSeen, Outcome, PodSeen, ProbeKind, ProbeResult, RuntimeInfo};
 use super::service::Called;
 use crate::wire::message::Message;
@@ -36,6 +36,9 @@ pub enum Input {
     RuntimeDown(String),
     /// All pods in the runtime; what is not here is gone.
     Relisted(Vec<PodSeen>),
+    /// Pods that have directories on this machine: told once, after the first
+    /// look at the runtime. The name is empty where only the uid is known.
+    Directories(Vec<(PodUid, PodKey)>),
     /// One pod in the runtime as it is now.
     Seen(PodSeen),
     /// All images in the runtime.

@@ -218,6 +218,7 @@ impl Node {
                 self.meet_strangers(fresh, pods.len());
                 self.pods.relisted(now, pods);
             }
+            Input::Directories(pods) => self.pods.have_directories(pods),
             Input::Seen(seen) => self.pods.seen(now, seen),
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
@@ -323,6 +324,9 @@ impl Node {
             sources: &self.meta,
             whole: self.lost.is_none(),
         };
+        if world.whole && !self.recall && self.disk.pending() == 0 {
+            self.pods.clean_up(now);
+        }
         if self.facts_known {
             self.pods.work(now, &world);
         }
@@ -360,6 +364,10 @@ impl Node {
     fn note_events(&mut self, now: Now) {
         for worker in self.pods.iter_mut() {
             for note in std::mem::take(&mut worker.events) {
+                if worker.key.name.is_empty() {
+                    log::warn!(target: "edged", "pod '{}': {}", worker.uid, note.message);
+                    continue;
+                }
                 if note.warning {
                     log::debug!(target: "edged", "pod '{}': {}: {}", worker.key, note.reason, note.message);
                 }

@@ -125,6 +125,8 @@ impl Node {
     /// Those that run here are known all the same.
     pub(super) fn pods_not_listed(&mut self, why: &str) {
         self.recall = false;
+        // Some of them may be wanted. What is left over goes after the next start.
+        self.pods.have_directories(Vec::new());
         // A node that is new misses nothing, and this store may be its first.
         let level = if self.lost.is_some() { log::Level::Warn } else { log::Level::Debug };
         log::log!(target: "metamanager", level, "the cloud does not list the pods of this node: {why}. Those that did not run here come when they change, or at once after: kubectl annotate pods -A --field-selector spec.nodeName={} migrated=1 --overwrite", self.settings.node.name);

@@ -62,8 +62,8 @@ pub enum Step {
     Clean {
         /// Its name, for the log directory.
         key: PodKey,
-        /// Its cgroup, as rendered; empty when the pod never got one.
-        cgroup: String,
+        /// Where its cgroup is, or could be, as rendered.
+        cgroups: Vec<String>,
     },
 }
 

@@ -1,6 +1,8 @@
 //! What must hold on a real runtime.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use selvedge::cloud::objects::condition;
@@ -67,6 +69,50 @@ fn a_renewed_certificate_touches_no_pod() {
     stand.until("a session is opened with the new certificate", |stand| stand.has_renewed() && stand.status()["cloud"]["state"] == "online");
     assert!(stand.is_ready("stays"));
     assert_eq!(stand.containers(), before, "the container is the same");
+}
+
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_pod_that_will_not_end_is_ended_by_force() {
+    let stand = Stand::up("force");
+    for (name, grace) in [("shorter", Some(2)), ("by-force", Some(0))] {
+        let mut stubborn = pod(name, "trap '' TERM; while :; do sleep 1; done");
+        stubborn["spec"]["terminationGracePeriodSeconds"] = 300.into();
+        stand.apply(&stubborn);
+        stand.until("ready", |stand| stand.is_ready(name));
+        stand.delete(name, None);
+        pause(Duration::from_secs(1));
+        assert!(stand.pod(name).is_some() && !stand.containers().is_empty(), "it has five minutes");
+        stand.delete(name, grace);
+        let took = stand.until("nothing is left", |stand| stand.pod(name).is_none() && stand.containers().is_empty());
+        assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+    }
+}
+
+/// As an agent leaves it that dies between the end of a pod and its clean-up.
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn what_a_dead_agent_left_of_a_pod_is_taken_away() {
+    let mut stand = Stand::up("left-over");
+    stand.apply(&pod("stays", OBEDIENT));
+    stand.until("ready", |stand| stand.is_ready("stays"));
+    stand.kill_agent();
+    let uid = "0f9c2c8e-3b4a-4e6f-9d53-7a1c5b2e9f01";
+    let (directory, logs) = (stand.dir.join("kubelet/pods").join(uid), stand.dir.join(format!("pods/default_gone_{uid}")));
+    let secret = directory.join("volumes/kubernetes.io~secret/s");
+    let cgroup = Path::new("/sys/fs/cgroup").join(if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "" } else { "pids" });
+    let cgroup = cgroup.join(format!("selvedge-live/kubepods/besteffort/pod{uid}"));
+    for made in [&secret, &logs.join("c"), &cgroup] {
+        std::fs::create_dir_all(made).expect("root may");
+    }
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&secret).status().expect("mount");
+    assert!(mounted.success());
+    std::fs::write(secret.join("password"), "secret").expect("room");
+    std::fs::write(logs.join("c/0.log"), "said").expect("room");
+    let before = stand.containers();
+    stand.start_agent();
+    stand.until("it is gone", |_| [&directory, &logs, &cgroup].iter().all(|path| !path.exists()));
+    assert!(std::fs::read_dir(stand.dir.join("kubelet/pods")).expect("it is there").count() == 1 && stand.containers() == before, "the other pod stays");
 }
 
 /// No started container restarts, no pod is lost, none is there twice.

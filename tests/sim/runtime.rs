@@ -19,6 +19,8 @@ pub struct Runtime {
     /// Containers that were running and were stopped or killed by an op.
     pub stopped: Vec<(String, String)>,
     made: u64,
+    /// Pods with directories.
+    pub directories: BTreeMap<PodUid, PodKey>,
     /// Every op fails.
     pub broken: bool,
 }
@@ -87,7 +89,18 @@ impl Runtime {
         }
         let mut later = Later::Nothing;
         let outcome = match step {
-            Step::Prepare(_) | Step::PostStart { .. } | Step::Clean { .. } => Outcome::Done,
+            Step::PostStart { .. } => Outcome::Done,
+            Step::Prepare(wish) => {
+                let [_, name, namespace] =
+                    wish.logs.rsplit('/').next().unwrap_or_default().rsplitn(3, '_').collect::<Vec<_>>().try_into().expect("a log directory");
+                self.directories.insert(uid.clone(), PodKey { namespace: namespace.to_owned(), name: name.to_owned() });
+                Outcome::Done
+            }
+            Step::Clean { .. } => {
+                assert!(!self.pods.contains_key(uid), "directories under a pod that is there");
+                self.directories.remove(uid);
+                Outcome::Done
+            }
             Step::EnsureImage(wish) if wish.image.contains("missing") => {
                 return (Err(Failure { at: FailedAt::ImagePull, message: "no such image".to_owned() }), Later::Nothing);
             }

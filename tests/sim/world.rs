@@ -151,6 +151,8 @@ impl World {
         self.node = Some(node);
         self.runtime_is_reached();
         self.broker_is_reached();
+        let directories = self.runtime.directories.iter().map(|(uid, key)| (uid.clone(), key.clone())).collect();
+        self.later(8, Event::Node(Input::Directories(directories)));
     }
 
     fn broker_is_reached(&mut self) {
@@ -530,6 +532,13 @@ impl World {
 
     pub fn node_ready(&self) -> Option<&str> {
         condition(self.cloud.objects().get(&objects::name(kind::NODE, "", "edge"))?, "Ready")
+    }
+
+    /// Names of the pods that have directories.
+    pub fn directories(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.runtime.directories.values().map(|key| key.name.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// All pods of the cluster.

@@ -43,6 +43,8 @@ pub struct Pods {
     orders: VecDeque<Order>,
     /// Everything the runtime has was seen once since it was last reached.
     listed: bool,
+    /// Pods that have directories here, until it is sure which are wanted.
+    directories: Vec<(PodUid, PodKey)>,
 }
 
 /// What the pods need to know of the rest of the node.
@@ -136,6 +138,26 @@ impl Pods {
         }
     }
 
+    /// Pods that have directories here.
+    pub fn have_directories(&mut self, pods: Vec<(PodUid, PodKey)>) {
+        self.directories = pods;
+    }
+
+    /// It is sure which pods are wanted: of those that have directories, the
+    /// ones that neither are nor live in the runtime were ended by an agent that
+    /// died before it cleaned up.
+    pub fn clean_up(&mut self, now: Now) {
+        if !self.listed {
+            return;
+        }
+        for (uid, key) in std::mem::take(&mut self.directories) {
+            self.workers.entry(uid).or_insert_with_key(|uid| {
+                log::info!(target: "edged", "directories of pod '{uid}' are left over and taken away");
+                Worker::new(uid.clone(), key, None, now.wall)
+            });
+        }
+    }
+
     /// One pod as the runtime shows it.
     pub fn seen(&mut self, now: Now, seen: PodSeen) {
         match self.workers.get_mut(&seen.uid) {
@@ -195,7 +217,7 @@ impl Pods {
 
     fn plan(&mut self, uid: &PodUid, now: Now, world: &World<'_>) {
         let Some(worker) = self.workers.get_mut(uid) else { return };
-        if worker.doing.is_none() {
+        if worker.doing.is_none() || stop::is_hurried(worker, now) {
             match plan::next(worker, world, now) {
                 Next::Do(step, doing) => {
                     self.last_op = self.last_op.next();

@@ -62,7 +62,7 @@ impl Worker {
                 memory.trouble = None;
                 memory.post_start = true;
             }
-            (Doing::Sandbox | Doing::Stop | Doing::Remove, _) => self.whole_again(),
+            (Doing::Sandbox | Doing::Stop(_) | Doing::Remove, _) => self.whole_again(),
             (Doing::Clean, _) => {
                 self.cleaned = true;
                 self.whole_again();
@@ -101,7 +101,7 @@ impl Worker {
             }
             Doing::Prepare(_) => self.pod_failed(now, "FailedMount", message),
             Doing::Sandbox => self.pod_failed(now, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
-            Doing::Stop | Doing::Remove | Doing::Clean => self.pod_failed(now, "FailedKillPod", message),
+            Doing::Stop(_) | Doing::Remove | Doing::Clean => self.pod_failed(now, "FailedKillPod", message),
         }
     }
 

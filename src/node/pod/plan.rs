@@ -6,6 +6,9 @@
 //!   Deleted:  stop all > final status told > remove > clean > object deleted
 //!   Removed:  stop all > remove > clean > forgotten
 //! ```
+//!
+//! Only a stop is not waited for to its end: a later word may leave it less
+//! time.
 
 use std::rc::Rc;
 
@@ -40,12 +43,12 @@ pub fn next(worker: &mut Worker, world: &World<'_>, now: Now) -> Next {
     match (&worker.fate, pod) {
         (Fate::Rejected { .. }, _) => Next::Wait(None),
         (Fate::Run, Some(pod)) => run(worker, &pod, world, now),
-        (Fate::Run | Fate::Deleted | Fate::Removed | Fate::Failed { .. }, pod) => end(worker, pod.as_deref(), now),
+        (Fate::Run | Fate::Deleted | Fate::Removed | Fate::Failed { .. }, pod) => end(worker, pod.as_deref(), world, now),
     }
 }
 
 /// The way out: stop, tell, remove, clean.
-fn end(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
+fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> Next {
     if !worker.is_stopped() {
         return stop::everything(worker, pod, now);
     }
@@ -65,8 +68,12 @@ fn end(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
         return Next::Do(Step::Remove { containers, sandboxes }, Doing::Remove);
     }
     if !worker.cleaned {
-        let cgroup = worker.prepared.as_ref().map_or(String::new(), |prepared| prepared.cgroup.parent.clone());
-        return Next::Do(Step::Clean { key: worker.key.clone(), cgroup }, Doing::Clean);
+        // An earlier agent may have made it.
+        let cgroups = match &worker.prepared {
+            Some(prepared) => vec![prepared.cgroup.parent.clone()],
+            None => render::cgroups(&worker.uid, world.systemd, &world.config.cgroup_root),
+        };
+        return Next::Do(Step::Clean { key: worker.key.clone(), cgroups }, Doing::Clean);
     }
     if worker.fate == Fate::Removed { Next::Gone } else { Next::Wait(None) }
 }
@@ -92,7 +99,7 @@ fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next 
     if let Some(next) = barred(worker, now) {
         return next;
     }
-    if let Some(next) = volumes(worker, pod, world, now).or_else(|| sandbox(worker, pod, world)).or_else(|| kill(worker, pod)) {
+    if let Some(next) = volumes(worker, pod, world, now).or_else(|| sandbox(worker, pod, world, now)).or_else(|| kill(worker, pod, now)) {
         return next;
     }
     containers(worker, pod, world, now)
@@ -131,7 +138,7 @@ fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
 }
 
 /// One sandbox, ready, with an address.
-fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
+fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
     let usable = worker.seen.ready_sandbox().filter(|sandbox| pod.spec.host_network || !sandbox.ips.is_empty());
     let stale: Vec<_> = worker
         .seen
@@ -147,7 +154,7 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
     if !stale.is_empty() || !in_stale.is_empty() {
         let containers = in_stale.iter().map(|seen| stop::one(seen, Some(pod), None)).collect();
         worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
-        return Some(Next::Do(Step::Stop { containers, sandboxes: stale }, Doing::Stop));
+        return Some(stop::step(containers, stale, now));
     }
     let attempt = worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt + 1);
     Some(Next::Do(Step::MakeSandbox(Box::new(render::sandbox(&world.context(worker, pod), attempt))), Doing::Sandbox))
@@ -155,7 +162,7 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
 
 /// Containers that must be stopped although the pod goes on: a probe's verdict,
 /// a failed hook, another image wanted.
-fn kill(worker: &mut Worker, pod: &Pod) -> Option<Next> {
+fn kill(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
     for container in all_containers(pod) {
         let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()).cloned() else { continue };
         if !is_as_wanted(&seen, container) {
@@ -164,7 +171,7 @@ fn kill(worker: &mut Worker, pod: &Pod) -> Option<Next> {
         }
         let Some(kill) = worker.memory(&container.name).kill.clone() else { continue };
         worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
-        return Some(Next::Do(Step::Stop { containers: vec![stop::one(&seen, Some(pod), kill.grace)], sandboxes: Vec::new() }, Doing::Stop));
+        return Some(stop::step(vec![stop::one(&seen, Some(pod), kill.grace)], Vec::new(), now));
     }
     None
 }

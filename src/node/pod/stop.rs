@@ -2,27 +2,51 @@
 //!
 //! Source: edge-node.md 1.9.
 
+use std::time::Duration;
+
 use super::plan::Next;
 use super::render;
 use super::worker::{Doing, Fate, Worker, all_containers, is_sidecar};
+use crate::node::ids::SandboxId;
 use crate::node::now::Now;
 use crate::node::runtime::{ContainerSeen, Step, Stop};
 use crate::wire::kube::Pod;
 
 /// Grace of a pod nobody knows the spec of.
 const ORPHAN: i64 = 1;
+/// Least grace there is.
+const BY_FORCE: i64 = 1;
 
-/// Stops all containers, then all sandboxes.
-pub fn everything(worker: &mut Worker, pod: Option<&Pod>, _now: Now) -> Next {
+/// Stops all containers, then all sandboxes. A stop that is under way already
+/// has told of itself and run the hooks.
+pub fn everything(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
+    let again = matches!(worker.doing, Some((_, Doing::Stop(_))));
     let mut containers: Vec<Stop> = worker.seen.running().map(|seen| one(seen, pod, grace(worker, pod))).collect();
     if let Some(pod) = pod {
         order(worker, pod, &mut containers);
     }
-    for seen in worker.seen.running().cloned().collect::<Vec<_>>() {
+    if again {
+        containers.iter_mut().for_each(|stop| stop.pre_stop = None);
+    }
+    for seen in worker.seen.running().filter(|_| !again).cloned().collect::<Vec<_>>() {
         worker.note(false, "Killing", format!("Stopping container {}", seen.name), Some(&seen.name));
     }
     let sandboxes = worker.seen.sandboxes.iter().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.id.clone()).collect();
-    Next::Do(Step::Stop { containers, sandboxes }, Doing::Stop)
+    step(containers, sandboxes, now)
+}
+
+/// The step, and by when it has ended.
+pub fn step(containers: Vec<Stop>, sandboxes: Vec<SandboxId>, now: Now) -> Next {
+    let grace = containers.iter().map(|stop| stop.grace).max().unwrap_or(0);
+    Next::Do(Step::Stop { containers, sandboxes }, Doing::Stop(now.mono + Duration::from_secs(grace.into())))
+}
+
+/// A later word leaves the stop under way less time than it has: a deletion
+/// with a shorter grace, or one by force.
+pub fn is_hurried(worker: &Worker, now: Now) -> bool {
+    let Some((_, Doing::Stop(until))) = &worker.doing else { return false };
+    let grace = grace(worker, worker.pod.as_deref()).and_then(|grace| u64::try_from(grace.max(1)).ok());
+    grace.is_some_and(|grace| now.mono + Duration::from_secs(grace) < *until) && !worker.is_stopped()
 }
 
 /// One container to stop, with `grace` instead of the pod's when given.
@@ -33,11 +57,13 @@ pub fn one(seen: &ContainerSeen, pod: Option<&Pod>, grace: Option<i64>) -> Stop 
     Stop { container: seen.id.clone(), grace: u32::try_from(grace.max(1)).unwrap_or(u32::MAX), pre_stop: hook, after: Vec::new() }
 }
 
-/// A deletion says how long; else the spec does.
+/// A deletion says how long; else the spec does. An object that goes while its
+/// pod is still ending was deleted a second time, by force.
 fn grace(worker: &Worker, pod: Option<&Pod>) -> Option<i64> {
     match worker.fate {
         Fate::Deleted => pod.and_then(|pod| pod.metadata.deletion_grace_period_seconds),
-        Fate::Run | Fate::Rejected { .. } | Fate::Failed { .. } | Fate::Removed => None,
+        Fate::Removed => pod.and_then(|pod| pod.metadata.deletion_timestamp.as_ref()).map(|_| BY_FORCE),
+        Fate::Run | Fate::Rejected { .. } | Fate::Failed { .. } => None,
     }
 }
 

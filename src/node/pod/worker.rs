@@ -100,8 +100,8 @@ pub enum Doing {
     Start(String),
     /// A postStart hook.
     PostStart(String),
-    /// Stopping.
-    Stop,
+    /// Stopping; by then all of it has ended.
+    Stop(Mono),
     /// Removing containers and sandboxes.
     Remove,
     /// Taking the rest away.

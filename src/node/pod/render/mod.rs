@@ -20,7 +20,7 @@ pub use container::{Rendered, container, container_hash};
 pub use image::{auths, image_reference, pull_policy};
 pub use needs::{Needs, TokenRequest, needs};
 pub use refuse::{refusals, sysctl_forbidden};
-pub use resources::{Qos, cgroup, qos, requests};
+pub use resources::{Qos, cgroup, cgroups, qos, requests};
 pub use sandbox::{log_directory, sandbox};
 pub use volume::prepare;
 

@@ -3,6 +3,7 @@
 //! Source: edge-node.md 1.11.
 
 use super::Context;
+use crate::node::ids::PodUid;
 use crate::node::runtime::Cgroup;
 use crate::wire::cri;
 use crate::wire::kube::{Container, Pod, ResourceFieldRef};
@@ -87,26 +88,31 @@ pub fn cgroup(context: &Context<'_>) -> Cgroup {
         if every(of) { pod.spec.containers.iter().filter_map(|container| limit(container, of)).map(unit).sum() } else { 0 }
     };
     Cgroup {
-        parent: parent(context, qos),
+        parent: parent(context.uid, context.systemd, &context.config.cgroup_root, qos),
         cpu_shares: u64::try_from(shares(if qos == Qos::BestEffort { 0 } else { cpu })).unwrap_or(2),
         cpu_quota: quota(sum("cpu", Quantity::milli)),
         memory: sum("memory", Quantity::units),
     }
 }
 
+/// Where a pod's cgroup may be, when nobody knows its class any more.
+pub fn cgroups(uid: &PodUid, systemd: bool, root: &str) -> Vec<String> {
+    [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort].map(|qos| parent(uid, systemd, root, qos)).to_vec()
+}
+
 /// `/kubepods/burstable/podUID`, or the last slice's name under systemd.
-fn parent(context: &Context<'_>, qos: Qos) -> String {
+fn parent(uid: &PodUid, systemd: bool, root: &str, qos: Qos) -> String {
     let class = match qos {
         Qos::Guaranteed => "",
         Qos::Burstable => "burstable",
         Qos::BestEffort => "besteffort",
     };
-    if context.systemd {
-        let uid = context.uid.as_str().replace('-', "_");
+    if systemd {
+        let uid = uid.as_str().replace('-', "_");
         return if class.is_empty() { format!("kubepods-pod{uid}.slice") } else { format!("kubepods-{class}-pod{uid}.slice") };
     }
-    let root = context.config.cgroup_root.trim_end_matches('/');
-    if class.is_empty() { format!("{root}/kubepods/pod{}", context.uid) } else { format!("{root}/kubepods/{class}/pod{}", context.uid) }
+    let root = root.trim_end_matches('/');
+    if class.is_empty() { format!("{root}/kubepods/pod{uid}") } else { format!("{root}/kubepods/{class}/pod{uid}") }
 }
 
 /// Limits of one container.
