@@ -1,7 +1,7 @@
 //! Stories and rules about the whole agent, in one binary.
 
 mod architecture;
-#[cfg(feature = "broker")]
+#[cfg(all(feature = "broker", feature = "edgehub"))]
 #[path = "live/broker.rs"]
 mod broker;
 mod cli;
