@@ -26,6 +26,7 @@ use smol::channel;
 
 use self::access::Access;
 use self::line::Hub;
+use self::packet::Message;
 use self::router::{Limits, Router};
 use crate::config::Config;
 use crate::host::chance;
@@ -34,6 +35,8 @@ use crate::host::tasks::{Executor, Tasks};
 
 /// Connections of the agent itself that wait to be taken.
 const VISITORS: usize = 4;
+/// Where brokers say what they are.
+const VERSION: &str = "$SYS/broker/version";
 
 /// Number of a connection since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +84,9 @@ pub fn open(config: &Config, executor: &Executor) -> Result<Broker, BrokerError>
     let broker = &config.broker;
     let limits = Limits { clients: broker.max_clients, queue: broker.queue, retained: broker.retained };
     let access = Access { anonymous: broker.allow_anonymous, users: broker.users.clone() };
-    let hub = Hub::new(Router::new(limits, access, chance::seed()), config.eventbus.max_packet, executor);
+    let mut router = Router::new(limits, access, chance::seed());
+    router.keep(Message { topic: VERSION.to_owned(), payload: concat!("selvedge ", env!("CARGO_PKG_VERSION")).as_bytes().into() });
+    let hub = Hub::new(router, config.eventbus.max_packet, executor);
     let mut tasks = Tasks::new(executor);
     tasks.spawn(line::keep_time(hub.clone()));
     let (visitors, arrivals) = channel::bounded(VISITORS);

@@ -105,6 +105,11 @@ impl Router {
         self.last
     }
 
+    /// Keeps a message of the broker's own for who asks.
+    pub fn keep(&mut self, message: packet::Message) {
+        self.retained.put(&Rc::new(message), QoS::AtMostOnce);
+    }
+
     /// A packet came.
     pub fn received(&mut self, now: Duration, connection: Connection, packet: Packet) {
         let Some(peer) = self.peers.get_mut(&connection) else { return };

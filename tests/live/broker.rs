@@ -335,6 +335,8 @@ fn only_known_users_come_in_and_by_tls_or_a_unix_socket_too() {
 fn the_agent_comes_by_a_socket_of_its_own_without_a_password() {
     let stand = Stand::up("visitor", "listen = []\nusers = { plant = 'secret' }");
     let mut agent = stand.visit("selvedge-h");
+    agent.subscribe("$SYS/broker/version", QoS::AtMostOnce);
+    assert!(matches!(agent.hear(), Packet::Publish(kept) if kept.retain && kept.payload.starts_with(b"selvedge ")));
     agent.subscribe("$hw/#", QoS::AtLeastOnce);
     agent.say(&publish("$hw/x", "y", QoS::AtMostOnce, 0));
     assert!(matches!(agent.hear(), Packet::Publish(publish) if publish.topic == "$hw/x"));
