@@ -6,6 +6,8 @@
 mod beside;
 #[cfg(feature = "eventbus")]
 mod load;
+#[cfg(feature = "dmi")]
+mod mapper;
 #[cfg(feature = "eventbus")]
 mod mosquitto;
 pub mod stand;
