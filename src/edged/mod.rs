@@ -3,13 +3,14 @@
 //!
 //! `client` has the calls, `watch` follows the runtime by its `events` and
 //! `info`, `seen` reads what is in it, `operate` does one step of a pod's life, `images` has images here, `probe`
-//! tries things on containers, `logs` keeps log files small; `volumes`, `subpath`, `cgroup` and
+//! tries things on containers, `health` by gRPC, `logs` keeps log files small; `volumes`, `subpath`, `cgroup` and
 //! `files` are a pod's part of this machine.
 
 pub mod cgroup;
 pub mod client;
 mod events;
 mod files;
+mod health;
 mod images;
 mod info;
 #[cfg(test)]

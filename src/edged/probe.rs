@@ -1,6 +1,7 @@
 //! Trying something on a container: probes, and hooks, which are the same
 //! things with another meaning. What a failure means is the node's matter.
 
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,32 +10,44 @@ use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::Timer;
 use smol::net::TcpStream;
 
-use super::Shell;
 use super::grpc::{Code, Error};
+use super::{Shell, health};
 use crate::node::ids::ContainerId;
 use crate::node::input::Input;
 use crate::node::runtime::{Action, Probe, ProbeResult};
 
 /// What is read of an answer, and kept of a command's output.
 const ANSWER: u64 = 10 << 10;
-const AGENT: &str = "kube-probe/1.32";
+pub(super) const AGENT: &str = "kube-probe/1.32";
+
+/// What a probe asks for and a hook does not, and the other way round.
+struct Manner {
+    /// Good answers of an HTTP server.
+    good: RangeInclusive<u16>,
+    /// A server that has no TLS is asked without.
+    falls_back: bool,
+}
+
+const PROBE: Manner = Manner { good: 200..=399, falls_back: false };
+/// Any answer will do.
+const HOOK: Manner = Manner { good: 100..=999, falls_back: true };
 
 /// Runs a probe and answers it.
 pub(super) async fn run(shell: Rc<Shell>, probe: Probe) {
     let result = {
         let _turn = shell.probes.acquire().await;
-        attempt(&shell, &probe.container, &probe.action, probe.timeout, 200..=399).await
+        attempt(&shell, &probe.container, &probe.action, probe.timeout, &PROBE).await
     };
     log::trace!(target: "edged", "{:?} probe of container '{}': {result:?}", probe.kind, probe.container);
     shell.tell(Input::Probed { container: probe.container, kind: probe.kind, result }).await;
 }
 
-/// Runs a hook; any answer of an HTTP server will do.
+/// Runs a hook.
 pub(super) async fn hook(shell: &Shell, container: &ContainerId, hook: &Action, limit: Duration) -> ProbeResult {
-    attempt(shell, container, hook, limit, 100..=999).await
+    attempt(shell, container, hook, limit, &HOOK).await
 }
 
-async fn attempt(shell: &Shell, container: &ContainerId, action: &Action, limit: Duration, good: std::ops::RangeInclusive<u16>) -> ProbeResult {
+async fn attempt(shell: &Shell, container: &ContainerId, action: &Action, limit: Duration, manner: &Manner) -> ProbeResult {
     let talk = async {
         match action {
             Action::Exec(command) => exec(shell, container, command, limit).await,
@@ -42,12 +55,21 @@ async fn attempt(shell: &Shell, container: &ContainerId, action: &Action, limit:
                 Ok(_) => ProbeResult::Success,
                 Err(cause) => ProbeResult::Failure(format!("cannot connect to '{host}' port {port}: {cause}")),
             },
-            Action::Http { host, port, path, tls, headers } => match get(host, *port, path, *tls, headers).await {
-                Ok(status) if good.contains(&status) => ProbeResult::Success,
-                Ok(status) => ProbeResult::Failure(format!("HTTP probe failed with statuscode: {status}")),
-                Err(Trouble::Failed(why)) => ProbeResult::Failure(format!("cannot get '{path}' from '{host}' port {port}: {why}")),
-                Err(Trouble::Unable(why)) => ProbeResult::Unknown(why),
-            },
+            Action::Http { host, port, path, tls, headers } => {
+                let mut answer = get(host, *port, path, *tls, headers).await;
+                if manner.falls_back && matches!(answer, Err(Trouble::NoTls(_))) {
+                    log::info!(target: "edged", "hook of container '{container}': '{host}' port {port} has no TLS, it is asked without");
+                    let open: Vec<_> = headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("authorization")).cloned().collect();
+                    answer = get(host, *port, path, false, &open).await;
+                }
+                match answer {
+                    Ok(status) if manner.good.contains(&status) => ProbeResult::Success,
+                    Ok(status) => ProbeResult::Failure(format!("HTTP probe failed with statuscode: {status}")),
+                    Err(Trouble::Failed(why) | Trouble::NoTls(why)) => ProbeResult::Failure(format!("cannot get '{path}' from '{host}' port {port}: {why}")),
+                    Err(Trouble::Unable(why)) => ProbeResult::Unknown(why),
+                }
+            }
+            Action::Grpc { host, port, service } => health::check(bare(host), *port, service).await,
             Action::Sleep(time) => {
                 Timer::after(*time).await;
                 ProbeResult::Success
@@ -87,6 +109,9 @@ fn is_late(cause: &Error) -> bool {
 enum Trouble {
     /// The other side is ill.
     Failed(String),
+    /// The other side answers, and not in TLS.
+    #[cfg_attr(not(feature = "edgehub"), expect(dead_code, reason = "only TLS can find out"))]
+    NoTls(String),
     /// This build cannot ask.
     Unable(String),
 }
@@ -165,7 +190,7 @@ mod tls {
     use futures_rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use futures_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use futures_rustls::rustls::crypto::{CryptoProvider, ring};
-    use futures_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+    use futures_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme};
 
     use super::Trouble;
 
@@ -179,7 +204,17 @@ mod tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
-        super::exchange(TlsConnector::from(Arc::new(config)).connect(name, stream).await?, request).await
+        match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+            Ok(stream) => super::exchange(stream, request).await,
+            Err(cause) if is_no_tls(&cause) => Err(Trouble::NoTls(format!("the answer is no TLS: {cause}"))),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    /// The first byte of `HTTP/1.1 400` is no kind of TLS message.
+    fn is_no_tls(cause: &std::io::Error) -> bool {
+        let cause = cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        matches!(cause, Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
     }
 
     /// Looks at no signature either: a probe is content with certificates that
@@ -252,5 +287,50 @@ mod tests {
         assert_eq!(status(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), Some(200));
         assert_eq!(status(b"SSH-2.0-OpenSSH\r\n\r\n"), None);
         assert_eq!(status(b"HTTP/1.1 200 OK\r\n"), None);
+    }
+
+    /// A server that knows no TLS, as Go's answers a handshake; the requests
+    /// without TLS it was sent.
+    #[cfg(feature = "edgehub")]
+    fn against_plain_http(action: impl FnOnce(u16) -> Action, manner: &Manner) -> (ProbeResult, Vec<String>) {
+        let executor = crate::host::tasks::Executor::default();
+        executor.block_on(async {
+            let listener = smol::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let asked = Rc::new(std::cell::RefCell::new(Vec::new()));
+            let seen = asked.clone();
+            let server = async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut bytes = [0; 1024];
+                    let count = stream.read(&mut bytes).await.unwrap();
+                    let status = if bytes.starts_with(b"GET ") {
+                        seen.borrow_mut().push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+                        "200 OK"
+                    } else {
+                        "400 Bad Request"
+                    };
+                    stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+                }
+                ProbeResult::Unknown("the server ended".into())
+            };
+            let config = crate::config::file::parse("", "h").unwrap().edged;
+            let (inbox, _inputs) = smol::channel::bounded(1);
+            let shell = Shell::new(config, inbox, &executor);
+            let (container, action) = (ContainerId::from("c"), action(port));
+            let result = or(attempt(&shell, &container, &action, Duration::from_secs(10), manner), server).await;
+            (result, asked.take())
+        })
+    }
+
+    #[test]
+    #[cfg(feature = "edgehub")]
+    fn a_hook_falls_back_to_plain_http_and_a_probe_does_not() {
+        let headers = vec![("Authorization".to_owned(), "Bearer secret".to_owned()), ("X-A".to_owned(), "1".to_owned())];
+        let action = |port| Action::Http { host: "127.0.0.1".into(), port, path: "/stop".into(), tls: true, headers: headers.clone() };
+        let (result, asked) = against_plain_http(action, &HOOK);
+        assert_eq!((result, asked.len()), (ProbeResult::Success, 1));
+        assert!(asked[0].starts_with("GET /stop ") && asked[0].contains("X-A: 1") && !asked[0].contains("secret"), "{asked:?}");
+        let (result, asked) = against_plain_http(action, &PROBE);
+        assert!(matches!(&result, ProbeResult::Failure(why) if why.contains("no TLS")) && asked.is_empty(), "{result:?} {asked:?}");
     }
 }

@@ -247,6 +247,15 @@ pub enum Action {
         /// Port.
         port: u16,
     },
+    /// A gRPC health check.
+    Grpc {
+        /// Address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The service; the server as a whole when empty.
+        service: String,
+    },
     /// A pause.
     Sleep(Duration),
 }

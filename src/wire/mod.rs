@@ -1,7 +1,7 @@
 //! The words of the cloud, pure: the message as a type and as JSON, resource
 //! paths both ways, the strings KubeEdge fixed, the Kubernetes objects that
-//! travel in them, requests to the API server,
-//! CRI and DMI messages, merge patches and times.
+//! travel in them, requests to the API server, CRI and DMI messages, health
+//! checks, merge patches and times.
 //!
 //! Nothing here waits, reads a clock or touches a socket. What is malformed
 //! becomes an error that names the field.
@@ -9,6 +9,7 @@
 pub mod application;
 pub mod cri;
 pub mod dmi;
+pub mod health;
 pub mod kube;
 pub mod message;
 pub mod patch;

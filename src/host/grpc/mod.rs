@@ -1,9 +1,11 @@
 //! gRPC as a client on unix sockets: framing on an HTTP/2 stream and verdicts
-//! here, the connection in [`Channel`]. Nothing here knows what calls mean.
+//! here, the connection in [`Channel`], or one call on its own by [`once`]. Nothing here knows what calls mean.
 
 mod channel;
+mod once;
 
 pub use channel::Channel;
+pub use once::once;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -235,8 +235,8 @@ pub struct Handler {
     pub http_get: Option<HttpGetAction>,
     /// A connection.
     pub tcp_socket: Option<TcpSocketAction>,
-    /// A gRPC health check; not supported yet.
-    pub grpc: Option<Unsupported>,
+    /// A gRPC health check (probes only).
+    pub grpc: Option<GrpcAction>,
     /// A pause (hooks only).
     pub sleep: Option<SleepAction>,
 }
@@ -287,6 +287,16 @@ pub struct TcpSocketAction {
     /// The pod's address unless told.
     #[serde(default)]
     pub host: String,
+}
+
+/// A gRPC health check.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct GrpcAction {
+    /// Port; it has no name.
+    pub port: i32,
+    /// The service; the server as a whole when empty.
+    #[serde(default)]
+    pub service: Option<String>,
 }
 
 /// A pause.

@@ -2,7 +2,7 @@
 //! refused as a whole rather than run half obeyed.
 
 use crate::config;
-use crate::wire::kube::{Container, Handler, Pod, Probe};
+use crate::wire::kube::{Container, Pod};
 
 /// Sysctls every pod may set.
 const SAFE: [&str; 12] = [
@@ -81,11 +81,6 @@ fn of_container(pod: &Pod, field: &str, container: &Container, list: &mut List) 
     list.no(&format!("{field}.resources.claims"), container.resources.claims.is_some());
     list.no(&format!("{field}.securityContext.seLinuxOptions"), container.security_context.se_linux_options.is_some());
     list.no(&format!("{field}.securityContext.appArmorProfile"), container.security_context.app_armor_profile.is_some());
-    for (name, probe) in
-        [("livenessProbe", &container.liveness_probe), ("readinessProbe", &container.readiness_probe), ("startupProbe", &container.startup_probe)]
-    {
-        list.no(&format!("{field}.{name}.grpc"), probe.as_ref().is_some_and(|Probe { handler: Handler { grpc, .. }, .. }| grpc.is_some()));
-    }
     for (index, mount) in container.volume_mounts.iter().enumerate() {
         if !pod.spec.volumes.iter().any(|volume| volume.name == mount.name) {
             list.say(format!("{field}.volumeMounts[{index}].name: no volume \"{}\"", mount.name));
