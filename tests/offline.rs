@@ -64,6 +64,32 @@ fn a_second_word_shortens_the_grace() {
     assert_eq!(world.runtime.stopped.len(), 1);
 }
 
+/// As when the runtime's state is lost and its logs are not.
+#[test]
+fn restarts_are_counted_on_when_the_runtime_has_forgotten_them() {
+    let count = |world: &World| world.pod("p").expect("it is there")["status"]["containerStatuses"][0]["restartCount"].as_i64();
+    for dies in [false, true] {
+        let mut world = World::ready(60);
+        world.apply_pod("p", &["ends", "1000", "1"], json!({}));
+        world.run(120 * SECOND);
+        let before = count(&world);
+        assert!(before > Some(2), "{before:?}");
+        if dies {
+            world.kill();
+        }
+        world.runtime.pods.clear();
+        if dies {
+            world.start();
+        } else {
+            world.set_runtime(false);
+            world.run(SECOND);
+            world.set_runtime(true);
+        }
+        world.run(SECOND);
+        assert_eq!(count(&world), before.map(|count| count + 1), "the agent died too: {dies}");
+    }
+}
+
 #[test]
 fn a_week_offline_changes_nothing_for_the_pods() {
     let mut world = three_pods(2);

@@ -113,6 +113,15 @@ fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).filter_map(|entry| entry.file_name().into_string().ok())
 }
 
+/// The highest N of each `CONTAINER/N.log`, rotated ones included.
+pub(super) fn last_logs(logs: &Path) -> BTreeMap<String, u32> {
+    let number = |container: &str| {
+        let files = fs::read_dir(logs.join(container)).into_iter().flatten().flatten();
+        files.filter_map(|file| file.file_name().to_str()?.split_once(".log")?.0.parse().ok()).max()
+    };
+    names(logs).filter_map(|container| number(&container).map(|number| (container, number))).collect()
+}
+
 fn is_uid(text: &str) -> bool {
     text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
@@ -227,6 +236,18 @@ mod tests {
         remove_tree(&path).unwrap();
         fs::create_dir_all(&path).unwrap();
         path
+    }
+
+    #[test]
+    fn logs_tell_how_often_a_container_was_started() {
+        let logs = std::env::temp_dir().join(format!("selvedge-files-logs-{}", std::process::id()));
+        for (container, files) in [("web", &["0.log", "9.log", "10.log.20261124-060000", "x.log", "11.txt"][..]), ("side", &["0.log"]), ("none", &[])] {
+            fs::create_dir_all(logs.join(container)).unwrap();
+            files.iter().for_each(|file| fs::write(logs.join(container).join(file), "").unwrap());
+        }
+        assert_eq!(last_logs(&logs), BTreeMap::from([("web".to_owned(), 10), ("side".to_owned(), 0)]));
+        assert_eq!(last_logs(Path::new("/nowhere")), BTreeMap::new());
+        fs::remove_dir_all(logs).unwrap();
     }
 
     #[test]

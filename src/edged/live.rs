@@ -230,7 +230,7 @@ async fn images_are_told_apart(bench: &mut Bench) {
 
 async fn a_sandbox_runs(bench: &mut Bench) -> SandboxId {
     let logs = bench.logs().display().to_string();
-    assert_eq!(bench.op(Step::Prepare(Prepare { logs, ..Default::default() })).await.0, Ok(Outcome::Done));
+    assert_eq!(bench.op(Step::Prepare(Prepare { logs, ..Default::default() })).await.0, Ok(Outcome::Prepared(BTreeMap::new())));
     let config = bench.sandbox();
     let (Ok(Outcome::Sandbox(sandbox)), Some(seen)) = bench.op(Step::MakeSandbox(Box::new(config))).await else { panic!("no sandbox") };
     assert_eq!((seen.key.to_string().as_str(), seen.sandboxes[0].ready, seen.sandboxes[0].ips.len()), ("test/live", true, 1));

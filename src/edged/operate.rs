@@ -102,9 +102,10 @@ async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, 
         if !wish.cgroup.parent.is_empty() {
             cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
         }
-        volumes::setup(&root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))
+        volumes::setup(&root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))?;
+        Ok(Outcome::Prepared(files::last_logs(Path::new(&wish.logs))))
     };
-    shell.on_disk(work).await.map(|()| Outcome::Done)
+    shell.on_disk(work).await
 }
 
 fn pod_directory(root: &Path, uid: &str) -> PathBuf {

@@ -300,6 +300,9 @@ pub enum ProbeResult {
 pub enum Outcome {
     /// Nothing more to say.
     Done,
+    /// Directories and volumes are there; containers that have logs, with the
+    /// highest number of an instance.
+    Prepared(BTreeMap<String, u32>),
     /// The image is here.
     Image(Image),
     /// The sandbox runs.

@@ -21,6 +21,8 @@ pub struct Runtime {
     made: u64,
     /// Pods with directories.
     pub directories: BTreeMap<PodUid, PodKey>,
+    /// Numbers of the instances that ran last, whose logs are there.
+    logs: BTreeMap<(PodUid, String), u32>,
     /// Every op fails.
     pub broken: bool,
 }
@@ -94,11 +96,12 @@ impl Runtime {
                 let [_, name, namespace] =
                     wish.logs.rsplit('/').next().unwrap_or_default().rsplitn(3, '_').collect::<Vec<_>>().try_into().expect("a log directory");
                 self.directories.insert(uid.clone(), PodKey { namespace: namespace.to_owned(), name: name.to_owned() });
-                Outcome::Done
+                Outcome::Prepared(self.logs.iter().filter(|((pod, _), _)| pod == uid).map(|((_, name), number)| (name.clone(), *number)).collect())
             }
             Step::Clean { .. } => {
                 assert!(!self.pods.contains_key(uid), "directories under a pod that is there");
                 self.directories.remove(uid);
+                self.logs.retain(|(pod, _), _| pod != uid);
                 Outcome::Done
             }
             Step::EnsureImage(wish) if wish.image.contains("missing") => {
@@ -182,6 +185,8 @@ impl Runtime {
         assert!(!twice, "container '{name}' of pod '{pod_name}' runs twice");
         for container in pod.containers.iter_mut().filter(|container| container.id == *id) {
             container.state = ContainerState::Running { started: wall };
+            let before = self.logs.insert((uid.clone(), name.clone()), container.restarts);
+            assert!(before.is_none_or(|before| before < container.restarts), "two instances of container '{name}' of pod '{pod_name}' write one log");
         }
         *self.starts.entry((pod_name, name)).or_default() += 1;
         match self.behaviours.get(id) {

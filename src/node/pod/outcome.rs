@@ -3,7 +3,7 @@
 use super::worker::{Doing, Kill, Trouble, Worker};
 use crate::node::ids::ContainerId;
 use crate::node::now::Now;
-use crate::node::runtime::{FailedAt, Failure, Outcome, PodSeen};
+use crate::node::runtime::{ContainerState, FailedAt, Failure, Outcome, PodSeen};
 
 impl Worker {
     /// The runtime shows the pod so.
@@ -13,6 +13,7 @@ impl Worker {
         }
         self.seen = seen;
         self.dirty = true;
+        self.count_instances();
         self.attend_probes(now);
         let running: Vec<ContainerId> = self.seen.running().map(|container| container.id.clone()).collect();
         for (name, memory) in &mut self.containers {
@@ -22,6 +23,14 @@ impl Worker {
             } else {
                 memory.trouble = None;
             }
+        }
+    }
+
+    /// What was made and never started has no number yet.
+    fn count_instances(&mut self) {
+        let ran = self.seen.containers.iter().filter(|container| container.state != ContainerState::Created);
+        for (name, number) in ran.map(|container| (container.name.clone(), container.restarts)).collect::<Vec<_>>() {
+            self.has_run(&name, number);
         }
     }
 
@@ -36,7 +45,10 @@ impl Worker {
 
     fn worked(&mut self, now: Now, doing: Doing, outcome: Outcome) {
         match (doing, outcome) {
-            (Doing::Prepare(prepare), _) => {
+            (Doing::Prepare(prepare), outcome) => {
+                if let Outcome::Prepared(logs) = outcome {
+                    logs.into_iter().for_each(|(name, number)| self.has_run(&name, number));
+                }
                 self.prepared = Some(*prepare);
                 self.whole_again();
             }

@@ -271,7 +271,7 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
         };
         return Some(Next::Do(Step::EnsureImage(ensure), Doing::Image(container.name.clone())));
     };
-    let restarts = worker.seen.latest(&container.name).map_or(0, |seen| seen.restarts + 1);
+    let restarts = worker.restarts(&container.name).map_or(0, |restarts| restarts + 1);
     let rendered = match render::container(&context, container, restarts, &image) {
         Ok(rendered) => rendered,
         Err(Wait::Unknown(_)) => return None,

@@ -97,7 +97,7 @@ fn container_status(worker: &Worker, pod: &Pod, container: &Container, phase: Ph
         "imageID": latest.map_or("", |seen| &seen.image_id),
         "ready": ready && !(init && !is_sidecar(container) && running),
         "started": started,
-        "restartCount": latest.map_or(0, |seen| seen.restarts),
+        "restartCount": worker.restarts(&container.name).unwrap_or(0),
         "state": state,
         "lastState": last.unwrap_or_else(|| json!({})),
     });

@@ -125,6 +125,9 @@ pub struct Memory {
     pub probes: Option<Probes>,
     /// A hook to run, once the container runs.
     pub post_start: bool,
+    /// Number of the latest instance that ran, also when it is gone from the
+    /// runtime: then its log tells.
+    pub ran: Option<u32>,
 }
 
 /// Why a container shall be stopped although the pod goes on.
@@ -199,6 +202,18 @@ impl Worker {
     /// A trouble of a container.
     pub fn trouble_of(&self, name: &str) -> Option<&Trouble> {
         self.containers.get(name).and_then(|memory| memory.trouble.as_ref())
+    }
+
+    /// An instance of a container ran.
+    pub fn has_run(&mut self, name: &str, number: u32) {
+        let memory = self.memory(name);
+        memory.ran = memory.ran.max(Some(number));
+    }
+
+    /// How often a container was restarted, by its latest instance.
+    pub fn restarts(&self, name: &str) -> Option<u32> {
+        let ran = || self.containers.get(name).and_then(|memory| memory.ran);
+        self.seen.latest(name).map(|seen| seen.restarts).or_else(ran)
     }
 
     /// Notes an event.
