@@ -3,14 +3,10 @@
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
 use futures_rustls::TlsAcceptor;
-use futures_rustls::pki_types::pem::PemObject;
-use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use futures_rustls::rustls::{self, ServerConfig, crypto::ring};
 use rustix::net::sockopt::set_socket_keepalive;
 use smol::Timer;
 use smol::channel::Receiver;
@@ -22,6 +18,7 @@ use super::line::Hub;
 use crate::config::Listen;
 use crate::host::socket;
 use crate::host::tasks::{Executor, Tasks};
+use crate::host::tls::{self, BadFile};
 
 /// First and longest wait for an address that somebody else holds.
 const WAITS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
@@ -63,7 +60,7 @@ pub async fn plain(hub: Rc<Hub>, address: Listen) {
 }
 
 /// Serves an address with TLS; clients need no certificate.
-pub async fn tls(hub: Rc<Hub>, address: String, acceptor: TlsAcceptor, executor: Executor) {
+pub async fn encrypted(hub: Rc<Hub>, address: String, acceptor: TlsAcceptor, executor: Executor) {
     let mut handshakes = Tasks::new(&executor);
     let listener = bound(&address, async || TcpListener::bind(&address).await).await;
     each(
@@ -92,15 +89,8 @@ pub async fn tls(hub: Rc<Hub>, address: String, acceptor: TlsAcceptor, executor:
 
 /// Certificate chain and key, PEM.
 pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, BrokerError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |why: rustls::pki_types::pem::Error| BrokerError::File { path, why: why.to_string() }
-    };
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed(certificate))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = builder.with_protocol_versions(rustls::DEFAULT_VERSIONS).and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
-    Ok(Arc::new(config.map_err(BrokerError::Tls)?).into())
+    let config = tls::chain(certificate).and_then(|chain| tls::server(chain, key));
+    config.map(TlsAcceptor::from).map_err(|BadFile { path, why }| BrokerError { path, why })
 }
 
 /// Messages are small and wanted soon. Who asks for no keepalive by MQTT may be

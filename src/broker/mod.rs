@@ -21,7 +21,6 @@ mod topic;
 
 use std::path::PathBuf;
 
-use futures_rustls::rustls;
 use smol::channel;
 
 use self::access::Access;
@@ -49,24 +48,16 @@ pub struct Client(pub u64);
 /// Why there is no broker. An address that somebody else holds is no reason: it
 /// is tried again.
 #[derive(Debug)]
-pub enum BrokerError {
-    /// A file for TLS cannot be read.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// Certificate and key cannot be used.
-    Tls(rustls::Error),
+pub struct BrokerError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
 }
 
 impl std::fmt::Display for BrokerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File { path, why } => write!(f, "broker: {}: {why}", path.display()),
-            Self::Tls(why) => write!(f, "broker: certificate and key: {why}"),
-        }
+        write!(f, "broker: {}: {}", self.path.display(), self.why)
     }
 }
 
@@ -97,7 +88,7 @@ pub fn open(config: &Config, executor: &Executor) -> Result<Broker, BrokerError>
     if !broker.listen_tls.is_empty() {
         let acceptor = listen::acceptor(&broker.certificate, &broker.key)?;
         for address in &broker.listen_tls {
-            tasks.spawn(listen::tls(hub.clone(), address.clone(), acceptor.clone(), executor.clone()));
+            tasks.spawn(listen::encrypted(hub.clone(), address.clone(), acceptor.clone(), executor.clone()));
         }
     }
     Ok(Broker { visitors, _tasks: tasks })

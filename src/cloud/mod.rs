@@ -42,9 +42,9 @@ use smol::net::{TcpListener, TcpStream};
 use self::authority::Authority;
 use self::cluster::{Cluster, Now};
 use self::hub::{Order, Session};
-use crate::edgehub::{enrol::EnrolError, identity, tls};
+use crate::edgehub::{enrol::EnrolError, identity};
 use crate::host::tasks::{Executor, Tasks};
-use crate::host::{chance, clock, signal};
+use crate::host::{chance, clock, signal, tls};
 use crate::wire::message::Message;
 
 /// How the stand-in is run.

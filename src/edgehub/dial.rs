@@ -16,6 +16,7 @@ use smol::net::TcpStream;
 
 use super::{enrol::EnrolError, identity, proxy, tls};
 use crate::config;
+use crate::host::tls::handshake;
 
 /// An open WebSocket.
 pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
@@ -100,7 +101,7 @@ async fn upgrade(config: &config::EdgeHub, node: &str) -> Result<Socket, DialErr
     let identity = identity::load(config, node).map_err(DialError::Identity)?;
     let tls = tls::mutual(&identity).map_err(|error| DialError::Tls { peer: peer.clone(), why: std::io::Error::other(error) })?;
     let stream = connect(peer, config.proxy.as_deref()).await?;
-    let stream = tls::handshake(stream, peer, tls).await.map_err(|why| DialError::Tls { peer: peer.clone(), why })?;
+    let stream = handshake(stream, peer, tls).await.map_err(|why| DialError::Tls { peer: peer.clone(), why })?;
     let mut request = format!("wss://{peer}/{}/{node}/events", config.project).into_client_request().map_err(|error| why(&error))?;
     let headers = request.headers_mut();
     for (name, value) in [("node_id", node), ("project_id", config.project.as_str()), ("ConnectionUse", "msg")] {

@@ -9,7 +9,7 @@ use smol::Timer;
 
 use super::dial::connect;
 use super::enrol::EnrolError;
-use super::tls;
+use crate::host::tls::handshake;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const LARGEST: usize = 1 << 20;
@@ -28,7 +28,7 @@ pub async fn get(peer: &str, proxy: Option<&str>, tls: Arc<ClientConfig>, path: 
     let failed = |why: String| EnrolError::Server { server: peer.to_owned(), why };
     let exchange = async {
         let stream = connect(peer, proxy).await.map_err(|error| EnrolError::Server { server: peer.to_owned(), why: error.to_string() })?;
-        let mut stream = tls::handshake(stream, peer, tls).await.map_err(|error| failed(format!("TLS: {error}")))?;
+        let mut stream = handshake(stream, peer, tls).await.map_err(|error| failed(format!("TLS: {error}")))?;
         let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!("GET {path} HTTP/1.1\r\nHost: {peer}\r\n{extra}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).await.map_err(|error| failed(error.to_string()))?;

@@ -3,21 +3,15 @@
 
 use std::sync::Arc;
 
-use futures_rustls::client::TlsStream;
 use futures_rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use futures_rustls::rustls;
 use futures_rustls::rustls::client::Resumption;
 use futures_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use futures_rustls::rustls::crypto::{CryptoProvider, ring};
+use futures_rustls::rustls::crypto::CryptoProvider;
 use futures_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use futures_rustls::{TlsConnector, rustls};
-use smol::net::TcpStream;
 
 use super::identity::Identity;
-
-/// Cryptography by ring, named so that no other is looked for.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
+use crate::host::tls::provider;
 
 /// Both sides show certificates of the same CA.
 pub fn mutual(identity: &Identity) -> Result<Arc<ClientConfig>, Error> {
@@ -43,13 +37,6 @@ fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone())?;
     Ok(roots)
-}
-
-/// Does the handshake with `HOST:PORT`.
-pub async fn handshake(stream: TcpStream, peer: &str, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
-    let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host).trim_matches(['[', ']']);
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| std::io::Error::other(format!("'{host}' is no host name")))?;
-    TlsConnector::from(config).connect(name, stream).await
 }
 
 #[derive(Debug)]

@@ -1,18 +1,14 @@
 //! A stream to the broker: TCP, TLS, a unix socket, or the broker of this very
 //! process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::io::split;
 use futures_lite::{AsyncRead, AsyncWrite, future};
-use futures_rustls::pki_types::pem::PemObject;
-use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::{self, ClientConfig, RootCertStore};
-use futures_rustls::{TlsConnector, client::TlsStream};
 use smol::Timer;
 use smol::net::unix::UnixStream;
 
@@ -20,6 +16,7 @@ use super::codec::Denial;
 use super::prompt::Prompt;
 use crate::config::{self, Broker, BusMode};
 use crate::host::socket::Visitors;
+use crate::host::tls::{self, BadFile};
 
 /// How long a stream may take to open, TLS included.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -174,9 +171,9 @@ async fn open(config: &config::EventBus, local: Option<&Visitors>) -> Result<Str
             Ok(Stream { reader: Box::pin(stream.clone()), writer: Box::pin(stream) })
         }
         (BusMode::External, Broker::Tls(address)) => {
-            let tls = client(config)?;
+            let client = client(config)?;
             let stream = Prompt::connect(address).await.map_err(unreachable)?;
-            let stream = handshake(stream, address, tls).await.map_err(|why| BusError::Tls { peer: peer(config), why })?;
+            let stream = tls::handshake(stream, address, client).await.map_err(|why| BusError::Tls { peer: peer(config), why })?;
             let (reader, writer) = split(stream);
             Ok(Stream { reader: Box::pin(reader), writer: Box::pin(writer) })
         }
@@ -189,33 +186,25 @@ fn unix(stream: UnixStream) -> Stream {
 
 /// Believes the CA of the configuration and nothing else.
 fn client(config: &config::EventBus) -> Result<Arc<ClientConfig>, BusError> {
-    let failed = |path: &Path, why: &dyn std::fmt::Display| BusError::File { path: path.to_owned(), why: why.to_string() };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&config.ca)? {
-        roots.add(certificate).map_err(|why| failed(&config.ca, &why))?;
+    for certificate in tls::chain(&config.ca)? {
+        roots.add(certificate).map_err(|why| BadFile::new(&config.ca, why))?;
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        .map_err(|why| failed(&config.ca, &why))?
+        .map_err(|why| BadFile::new(&config.ca, why))?
         .with_root_certificates(roots);
     let client = match (&config.certificate, &config.key) {
-        (Some(certificate), Some(path)) => {
-            let key = PrivateKeyDer::from_pem_file(path).map_err(|why| failed(path, &why))?;
-            builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|why| failed(certificate, &why))?
+        (Some(certificate), Some(key)) => {
+            builder.with_client_auth_cert(tls::chain(certificate)?, tls::key(key)?).map_err(|why| BadFile::new(certificate, why))?
         }
         (None, _) | (_, None) => builder.with_no_client_auth(),
     };
     Ok(Arc::new(client))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BusError> {
-    let failed = |why: &dyn std::fmt::Display| BusError::File { path: path.to_owned(), why: why.to_string() };
-    let all: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|why| failed(&why))?;
-    if all.is_empty() { Err(failed(&"there is no certificate in it")) } else { Ok(all) }
-}
-
-async fn handshake(stream: Prompt, address: &str, client: Arc<ClientConfig>) -> std::io::Result<TlsStream<Prompt>> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| std::io::Error::other(format!("'{host}' is no host name")))?;
-    TlsConnector::from(client).connect(name, stream).await
+impl From<BadFile> for BusError {
+    fn from(BadFile { path, why }: BadFile) -> Self {
+        Self::File { path, why }
+    }
 }

@@ -12,3 +12,5 @@ pub mod notify;
 pub mod signal;
 pub mod socket;
 pub mod tasks;
+#[cfg(feature = "tls")]
+pub mod tls;

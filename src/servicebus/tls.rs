@@ -1,16 +1,13 @@
 //! The certificate that apps are shown, read again at every handshake so that a
 //! renewed one is used at once. Apps show none.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use futures_rustls::pki_types::pem::PemObject;
-use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use futures_rustls::rustls::crypto::ring;
-use futures_rustls::rustls::{self, ServerConfig};
+use futures_rustls::rustls::ServerConfig;
 
 use super::ServiceError;
 use crate::config;
+use crate::host::tls::{self, BadFile};
 
 /// OIDs as DER writes them: the extension for purposes, and "server".
 const PURPOSES: &[u8] = &[0x06, 0x03, 0x55, 0x1d, 0x25];
@@ -21,18 +18,17 @@ const SERVER: &[u8] = &[0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x
 /// refuse it.
 pub fn config(config: &config::ServiceBus) -> Result<Option<Arc<ServerConfig>>, ServiceError> {
     let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else { return Ok(None) };
-    let failed = |path: &Path, why: String| ServiceError::File { path: path.to_owned(), why };
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(|why| failed(certificate, why.to_string()))?;
-    let first = chain.first().ok_or_else(|| failed(certificate, "it holds no certificate".to_owned()))?;
-    if !is_for_servers(first) {
-        return Err(failed(certificate, "it is not for servers: extended key usage serverAuth is missing".to_owned()));
+    let chain = tls::chain(certificate)?;
+    if !chain.first().is_some_and(|first| is_for_servers(first)) {
+        return Err(BadFile::new(certificate, "it is not for servers: extended key usage serverAuth is missing").into());
     }
-    let key_pem = PrivateKeyDer::from_pem_file(key).map_err(|why| failed(key, why.to_string()))?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let versions = builder.with_protocol_versions(rustls::DEFAULT_VERSIONS).map_err(|why| failed(certificate, why.to_string()))?;
-    let made = versions.with_no_client_auth().with_single_cert(chain, key_pem).map_err(|why| failed(key, why.to_string()))?;
-    Ok(Some(Arc::new(made)))
+    Ok(Some(tls::server(chain, key)?))
+}
+
+impl From<BadFile> for ServiceError {
+    fn from(BadFile { path, why }: BadFile) -> Self {
+        Self::File { path, why }
+    }
 }
 
 fn is_for_servers(der: &[u8]) -> bool {
