@@ -8,11 +8,11 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`cli`] | argv to exit code: run, join, check, status, get, describe, logs, mqtt |
+//! | [`cli`] | argv to exit code: run, join, check, status, get, describe, logs, twin, mqtt |
 //! | [`config`] | the TOML file as typed, complete settings, or all its faults |
 //! | [`agent`] | the one loop between the node and its shells |
 //! | [`modules`] | which shells this build has; the only place that asks for features |
-//! | [`node`] | **all decisions**, pure: link, presence, meta, pods, events |
+//! | [`node`] | **all decisions**, pure: link, presence, meta, pods, events, twins, mappers, spool |
 //! | [`wire`] | the cloud's messages, Kubernetes objects, CRI's and DMI's messages, pure |
 //! | `edgehub` | shell: joins the cloud, the WebSocket over mTLS |
 //! | `metamanager` | shell: what must survive, in a journal folded into redb |
@@ -21,13 +21,13 @@
 //! | `servicebus` | shell: HTTP between apps and the cloud |
 //! | `dmi` | shell: mappers, gRPC both ways |
 //! | `broker` | an MQTT broker of our own: a pure router and its sockets |
-//! | [`host`] | clock, chance, tasks, signals, log, local socket; knows nothing of ours |
+//! | [`host`] | clock, chance, tasks, signals, log, local socket, TLS, gRPC; knows nothing of ours |
 //! | `cloud` | the stand-in for one bench: CloudHub and a folder of manifests |
 //!
 //! ## Who may know whom
 //!
 //! ```text
-//! main -> cli -> agent -> modules -> edgehub metamanager edged eventbus dmi broker
+//! main -> cli -> agent -> modules -> edgehub metamanager edged eventbus servicebus dmi broker
 //!                  |                     |   a shell never knows another shell
 //!                  v                     v
 //!                 node  <----------  wire, node's types, host

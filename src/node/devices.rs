@@ -193,7 +193,7 @@ impl Node {
     }
 
     /// A mapper, or a person at the node, says what properties are or shall be.
-    pub fn set_properties(&mut self, now: Now, id: &str, wanted: &BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(), Refusal> {
+    pub(super) fn set_properties(&mut self, now: Now, id: &str, wanted: &BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(), Refusal> {
         let effects = self.twins.set(now, id, wanted, author)?;
         self.carry_out(effects, None);
         Ok(())

@@ -66,6 +66,9 @@ impl Node {
 
     /// Mappers hear what is new.
     pub(super) fn tell_mappers(&mut self, now: Now) {
+        if self.mappers.is_empty() {
+            return;
+        }
         self.learn_devices();
         self.mappers.work(now);
         let changes = self.mappers.changes();

@@ -131,17 +131,8 @@ impl Node {
         let text = |name: &str| restored.rows.iter().any(|(key, _)| key.table == Table::Node && key.name == name);
         let registered = text("registered");
         let fresh = restored.rows.is_empty() && restored.lost.is_none();
-        let known_lost = restored.rows.iter().find_map(|(key, row)| match row {
-            Row::Text(why) if key.table == Table::Node && key.name == orphans::LOST => Some(why.clone()),
-            Row::Text(_)
-            | Row::Object(_)
-            | Row::Version(_)
-            | Row::Token { .. }
-            | Row::Device(_)
-            | Row::Property(_)
-            | Row::Confirmed(_)
-            | Row::Spooled { .. } => None,
-        });
+        let known_lost =
+            restored.rows.iter().find(|(key, _)| key.table == Table::Node && key.name == orphans::LOST).and_then(|(_, row)| row.text().map(str::to_owned));
         let mappers = Mappers::load(settings.dmi.rate, &restored.rows);
         let newly_lost = restored.lost;
         let mut chance = Chance::new(seed);

@@ -95,6 +95,16 @@ pub enum Row {
     },
 }
 
+impl Row {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Object(_) | Self::Version(_) | Self::Token { .. } | Self::Device(_) | Self::Property(_) | Self::Confirmed(_) | Self::Spooled { .. } => None,
+        }
+    }
+}
+
 impl Key {
     /// Names a row.
     pub fn new(table: Table, name: impl Into<String>) -> Self {

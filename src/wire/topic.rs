@@ -101,21 +101,6 @@ pub fn of_node(node: &str, rest: &str) -> String {
     format!("$hw/events/node/{node}/{rest}")
 }
 
-/// Whether a filter takes a topic, as the MQTT standard says, except that
-/// wildcards also stand for a first level with `$`: a rule for `#` means all.
-pub fn matches(filter: &str, topic: &str) -> bool {
-    let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
-    loop {
-        match (filter.next(), topic.next()) {
-            (Some("#"), _) => return true,
-            (Some("+"), Some(_)) => {}
-            (Some(wanted), Some(level)) if wanted == level => {}
-            (None, None) => return true,
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,16 +132,6 @@ mod tests {
         }
         for topic in ["", "/", "$hw/events/upload/a", "SYS/dis/upload_records", "a/user/b", "$hw"] {
             assert_eq!(Topic::parse(topic, true), Topic::User, "{topic}");
-        }
-    }
-
-    #[test]
-    fn filters_match_by_levels() {
-        for (filter, topic) in [("a/+/c", "a/b/c"), ("a/#", "a"), ("a/#", "a/b/c"), ("#", "$hw/x"), ("a/b", "a/b"), ("+/user/#", "x/user")] {
-            assert!(matches(filter, topic), "{filter} {topic}");
-        }
-        for (filter, topic) in [("a/+", "a"), ("a/b", "a/b/c"), ("a/b/c", "a/b"), ("+/user/#", "user/x"), ("a/+", "a/b/c")] {
-            assert!(!matches(filter, topic), "{filter} {topic}");
         }
     }
 }

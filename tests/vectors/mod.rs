@@ -12,7 +12,6 @@ use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::presence::Facts;
 use selvedge::node::{Node, Restored, link};
 use selvedge::wire::message::{Message, operation};
-use selvedge::wire::topic;
 use serde_json::{Value, json};
 
 mod differences;
@@ -167,7 +166,7 @@ impl Edge {
             self.publish(&text("mqtt_topic"), &text("payload"));
         } else if input["mqtt_publish"].is_string() {
             let topic = text("mqtt_publish");
-            if self.filters.iter().any(|filter| topic::matches(filter, &topic)) {
+            if self.filters.iter().any(|filter| matches(filter, &topic)) {
                 self.publish(&topic, &text("payload"));
             }
         } else if matches!(text("kind").as_str(), "cloud->edge message" | "cloud->edge (router)" | "metamanager->twin") {
@@ -299,6 +298,18 @@ fn user_topics_go_up_and_rules_come_down() {
         if up.len() != wanted.len() || !up.iter().zip(&wanted).all(|(message, wanted)| tells(message, wanted)) {
             faults.push(format!("{id}: wanted {wanted:?}, said {up:?}"));
         }
+        if step["in"]["operation"] == "publish" {
+            let down: Vec<(String, Value)> = step["expect"]["seen_by_mqtt_client"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|seen| (seen["topic"].as_str().expect("a topic").to_owned(), seen["payload"].clone()))
+                .collect();
+            assert_eq!(down.len(), 1, "the vectors tell of one message");
+            if said.mqtt != down {
+                faults.push(format!("{id}: wanted {down:?} on MQTT, said {:?}", said.mqtt));
+            }
+        }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -306,4 +317,29 @@ fn user_topics_go_up_and_rules_come_down() {
 #[test]
 fn twins_say_what_edgecore_says() {
     assert_eq!(replay("twin-core"), 79);
+}
+
+/// Whether a filter takes a topic, as the MQTT standard says, except that
+/// wildcards also stand for a first level with `$`: a rule for `#` means all.
+fn matches(filter: &str, topic: &str) -> bool {
+    let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
+    loop {
+        match (filter.next(), topic.next()) {
+            (Some("#"), _) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
+#[test]
+fn filters_match_by_levels() {
+    for (filter, topic) in [("a/+/c", "a/b/c"), ("a/#", "a"), ("a/#", "a/b/c"), ("#", "$hw/x"), ("a/b", "a/b"), ("+/user/#", "x/user")] {
+        assert!(matches(filter, topic), "{filter} {topic}");
+    }
+    for (filter, topic) in [("a/+", "a"), ("a/b", "a/b/c"), ("a/b/c", "a/b"), ("+/user/#", "user/x"), ("a/+", "a/b/c")] {
+        assert!(!matches(filter, topic), "{filter} {topic}");
+    }
 }

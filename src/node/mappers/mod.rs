@@ -74,18 +74,9 @@ pub enum Asked {
 impl Mappers {
     /// The mappers that the disk knows; each may ask `rate` times a second.
     pub fn load(rate: u32, rows: &[(Key, Row)]) -> Self {
-        let read = |(key, row): &(Key, Row)| match row {
-            Row::Text(json) if key.table == Table::Mappers => Mapper::restore(json).map(|mapper| (MapperName::from(key.name.as_str()), mapper)),
-            Row::Text(_)
-            | Row::Object(_)
-            | Row::Version(_)
-            | Row::Token { .. }
-            | Row::Device(_)
-            | Row::Property(_)
-            | Row::Confirmed(_)
-            | Row::Spooled { .. } => None,
-        };
-        let mappers: BTreeMap<MapperName, Mapper> = rows.iter().filter_map(read).collect();
+        let ours = rows.iter().filter(|(key, _)| key.table == Table::Mappers);
+        let read = |(key, row): &(Key, Row)| Some((MapperName::from(key.name.as_str()), Mapper::restore(row.text()?)?));
+        let mappers: BTreeMap<MapperName, Mapper> = ours.filter_map(read).collect();
         let owners = mappers.iter().flat_map(|(name, mapper)| mapper.told.devices().map(|id| (id.clone(), name.clone()))).collect();
         Self {
             rate,
@@ -103,6 +94,11 @@ impl Mappers {
     /// Devices or models of the cluster changed.
     pub fn stir(&mut self) {
         self.stirred = true;
+    }
+
+    /// Whether nobody is registered: then nobody need be told anything.
+    pub fn is_empty(&self) -> bool {
+        self.mappers.is_empty()
     }
 
     /// Whether [`Mappers::learn`] would find something new.
