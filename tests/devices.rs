@@ -149,6 +149,25 @@ fn a_full_disk_acknowledges_nothing_and_forgets_nothing() {
 }
 
 #[test]
+fn a_value_that_is_only_in_memory_is_not_acknowledged_when_it_is_said_again() {
+    let mut world = thermometer(9);
+    world.set_disk_full(true);
+    world.run(SECOND);
+    for _ in 0..2 {
+        world.publish(UPDATE, &says("7"));
+        world.run(SECOND);
+    }
+    assert_eq!((world.broker.waiting(), results(&world).len()), (2, 0));
+    world.publish("$hw/events/device/default/thermo/twin/get", "{}");
+    world.run(SECOND);
+    let told = world.broker.heard.iter().any(|(topic, payload)| topic.ends_with("twin/get/result") && payload["twin"]["t"]["actual"]["value"] == "7");
+    assert!(told && world.broker.waiting() == 2, "reading needs no disk");
+    world.set_disk_full(false);
+    world.run(5 * SECOND);
+    assert_eq!((world.broker.waiting(), results(&world).len()), (0, 2));
+}
+
+#[test]
 fn a_broker_that_flaps_loses_nothing_of_qos_1() {
     let mut world = thermometer(7);
     for value in 0..40 {

@@ -18,7 +18,7 @@ use super::twin::{Author, Effects, Refusal, Sent, Wanted};
 use crate::wire::kube;
 use crate::wire::message::{BUS, EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw, string};
 use crate::wire::resource::{LEASES, Resource, kind};
-use crate::wire::topic::{self, Topic};
+use crate::wire::topic::{self, Topic, Verb};
 
 /// How long the cloud may take to confirm a report.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ impl Node {
         let fixed = topic::FILTERS.iter().chain(legacy).map(|filter| (*filter).to_owned());
         self.outbox.push(Order::Subscribe(fixed.chain(self.subscriptions.iter().cloned()).collect()));
         let effects = self.twins.deltas(now);
-        self.carry_out(effects, None);
+        self.tell(effects, None);
     }
 
     /// The broker is lost.
@@ -55,11 +55,11 @@ impl Node {
         match Topic::parse(&topic, self.settings.devicetwin.legacy_topics) {
             Topic::Device { id, named, verb } => {
                 let effects = self.twins.said(now, &id, &named, verb, &payload);
-                self.carry_out(effects, packet);
+                if verb == Verb::TwinGet { self.tell(effects, packet) } else { self.carry_out(effects, packet) }
             }
             Topic::MembershipGet => {
                 let effects = self.twins.list(now, &payload);
-                self.carry_out(effects, packet);
+                self.tell(effects, packet);
             }
             Topic::Unknown => {
                 self.count("ignored_publications");
@@ -75,22 +75,30 @@ impl Node {
         self.carry_out(Effects { changes, publications: Vec::new() }, packet);
     }
 
-    /// Rows to disk, then words to the broker; what needs no disk waits only for
-    /// what was said before it.
+    /// Rows to disk, then words to the broker. A value that is said again may
+    /// not be on disk yet: then its words wait for it, too.
     pub(super) fn carry_out(&mut self, effects: Effects, packet: Option<Packet>) {
         let Effects { changes, publications } = effects;
-        let reply = Reply { publications, packet };
-        if changes.is_empty() && self.disk.pending() == 0 {
-            return self.reply(reply);
-        }
         let ticket = if changes.is_empty() {
-            self.disk.last()
+            self.disk.awaited()
         } else {
-            let ticket = self.disk.joined();
-            self.twins.written(&changes, ticket);
-            self.disk.join(changes)
+            self.twins.written(&changes, self.disk.joined());
+            Some(self.disk.join(changes))
         };
-        self.disk.hold(ticket, super::cluster::Held::Reply(reply));
+        let reply = Reply { publications, packet };
+        match ticket {
+            Some(ticket) => self.disk.hold(ticket, super::cluster::Held::Reply(reply)),
+            None => self.reply(reply),
+        }
+    }
+
+    /// Words that change nothing. They wait for what was said before them, but
+    /// not for a disk that takes nothing.
+    fn tell(&mut self, effects: Effects, packet: Option<Packet>) {
+        if self.disk.trouble.is_some() {
+            return self.reply(Reply { publications: effects.publications, packet });
+        }
+        self.carry_out(effects, packet);
     }
 
     /// Something for the broker is safe to say.
@@ -112,7 +120,7 @@ impl Node {
             ["membership", ..] => self.twins.membership(now, &content),
             ["device", namespace, name, "twin", "cloud_updated"] => {
                 let id = format!("{namespace}/{name}");
-                Ok(self.twins.said(now, &id, &id, topic::Verb::CloudUpdated, message.content.get().as_bytes()))
+                Ok(self.twins.said(now, &id, &id, Verb::CloudUpdated, message.content.get().as_bytes()))
             }
             _ => Err("nothing is known of it".to_owned()),
         };

@@ -19,6 +19,8 @@ pub struct Disk<H> {
     held: BTreeMap<Ticket, Vec<H>>,
     /// Worth writing, but not worth a write of its own.
     lazy: BTreeMap<Key, Option<Row>>,
+    /// Something of it was joined, and is waited for.
+    owed: bool,
     /// Why the disk takes nothing at the moment.
     pub trouble: Option<String>,
 }
@@ -26,12 +28,13 @@ pub struct Disk<H> {
 impl<H> Disk<H> {
     /// Continues after the last ticket on disk.
     pub fn new(last: Ticket) -> Self {
-        Self { last, done: last, batches: VecDeque::new(), held: BTreeMap::new(), lazy: BTreeMap::new(), trouble: None }
+        Self { last, done: last, batches: VecDeque::new(), held: BTreeMap::new(), lazy: BTreeMap::new(), owed: false, trouble: None }
     }
 
     /// Writes changes as one batch, with whatever waited lazily.
     pub fn put(&mut self, changes: Vec<Change>) -> Ticket {
         self.last = self.last.next();
+        self.owed = false;
         let mut all: Vec<Change> = std::mem::take(&mut self.lazy).into_iter().map(|(key, row)| Change { key, row }).collect();
         all.retain(|lazy| changes.iter().all(|change| change.key != lazy.key));
         all.extend(changes);
@@ -65,6 +68,7 @@ impl<H> Disk<H> {
     pub fn join(&mut self, changes: Vec<Change>) -> Ticket {
         let ticket = self.joined();
         if self.trouble.is_some() {
+            self.owed = true;
             self.lazy.extend(changes.into_iter().map(|change| (change.key, change.row)));
         } else if self.open().is_none() {
             self.put(changes);
@@ -74,9 +78,10 @@ impl<H> Disk<H> {
         ticket
     }
 
-    /// The last batch that was given a number.
-    pub fn last(&self) -> Ticket {
-        self.last
+    /// The batch after which everything put or joined so far is on disk; `None`
+    /// when it is already.
+    pub fn awaited(&self) -> Option<Ticket> {
+        if self.owed { Some(self.last.next()) } else { Some(self.last).filter(|last| *last > self.done) }
     }
 
     /// The last batch that is on disk.
