@@ -80,7 +80,7 @@ impl Node {
     pub(super) fn carry_out(&mut self, effects: Effects, packet: Option<Packet>) {
         let Effects { changes, publications } = effects;
         let ticket = if changes.is_empty() {
-            self.disk.awaited()
+            self.disk.unsettled()
         } else {
             self.twins.written(&changes, self.disk.joined());
             Some(self.disk.join(changes))

@@ -80,7 +80,7 @@ impl<H> Disk<H> {
 
     /// The batch after which everything put or joined so far is on disk; `None`
     /// when it is already.
-    pub fn awaited(&self) -> Option<Ticket> {
+    pub fn unsettled(&self) -> Option<Ticket> {
         if self.owed { Some(self.last.next()) } else { Some(self.last).filter(|last| *last > self.done) }
     }
 
