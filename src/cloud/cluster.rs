@@ -289,13 +289,13 @@ impl Cluster {
             }
             for change in changes {
                 self.tell(now, &change);
+                devicestatus::changed(&mut self.objects, now.wall, &change);
                 if self.news.len() == NEWS {
                     self.news.pop_front();
                 }
                 self.news.push_back(change);
             }
             let (objects, counter) = (&mut self.objects, &mut self.counter);
-            devicestatus::step(objects, now.wall);
             workloads::step(objects, now.wall, &mut || {
                 *counter += 1;
                 suffix(*counter)

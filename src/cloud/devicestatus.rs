@@ -7,26 +7,29 @@
 use serde_json::{Value, json};
 
 use super::controller::content;
-use super::objects::{Name, Objects, name};
+use super::objects::{Change, Objects, Verb, name};
 use crate::wire::message::Message;
 use crate::wire::resource::kind;
 
 /// Kind of the objects that hold what devices report.
 pub const DEVICE_STATUS: &str = "devicestatus";
 
-/// Every device has a status; a status whose device is gone goes too.
-pub fn step(objects: &mut Objects, wall: i64) {
-    let of = |objects: &Objects, kind: &str| -> Vec<Name> { objects.of(kind).map(|(name, _)| name.clone()).collect() };
-    for device in of(objects, kind::DEVICE) {
-        let uid = objects.get(&device).map_or(Value::Null, |object| object["metadata"]["uid"].clone());
-        let owner = json!([{ "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "name": device.2, "uid": uid }]);
-        let status =
-            json!({ "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceStatus", "metadata": { "ownerReferences": owner }, "spec": {}, "status": {} });
-        // Refused when there is one.
-        let _ = objects.create(wall, name(DEVICE_STATUS, &device.1, &device.2), status);
+/// A device has a status from its beginning to its end.
+pub fn changed(objects: &mut Objects, wall: i64, change: &Change) {
+    let (kind, namespace, own) = &change.name;
+    if kind != kind::DEVICE {
+        return;
     }
-    for status in of(objects, DEVICE_STATUS) {
-        if objects.get(&name(kind::DEVICE, &status.1, &status.2)).is_none() {
+    let status = name(DEVICE_STATUS, namespace, own);
+    match change.verb {
+        Verb::Added => {
+            let owner = json!([{ "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "name": own, "uid": change.object["metadata"]["uid"] }]);
+            let object = json!({ "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceStatus", "metadata": { "ownerReferences": owner }, "spec": {}, "status": {} });
+            // Refused when a device of that name left one.
+            let _ = objects.create(wall, status, object);
+        }
+        Verb::Modified => {}
+        Verb::Deleted => {
             let _ = objects.delete(wall, &status, None, None);
         }
     }
@@ -97,8 +100,14 @@ mod tests {
         let mut objects = Objects::default();
         let device = json!({ "metadata": {}, "spec": { "properties": [{ "name": "temperature" }] } });
         objects.create(0, name(kind::DEVICE, "default", "t"), device).expect("it is new");
-        step(&mut objects, 0);
+        settle(&mut objects);
         objects
+    }
+
+    fn settle(objects: &mut Objects) {
+        while let Some(change) = objects.poll() {
+            changed(objects, 0, &change);
+        }
     }
 
     #[test]
@@ -133,7 +142,7 @@ mod tests {
         let status = &objects.get(&name(DEVICE_STATUS, "default", "t")).expect("it was made")["status"];
         assert_eq!(*status, json!({ "state": "offline", "lastOnlineTime": "2026-11-22T11:25:23Z" }));
         objects.delete(0, &name(kind::DEVICE, "default", "t"), None, None).expect("it is there");
-        step(&mut objects, 0);
+        settle(&mut objects);
         assert!(objects.get(&name(DEVICE_STATUS, "default", "t")).is_none());
     }
 }

@@ -110,7 +110,7 @@ impl Objects {
 
     /// All objects of a kind.
     pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a Name, &'a Value)> {
-        self.all.iter().filter(move |(name, _)| name.0 == kind)
+        self.all.range((kind.to_owned(), String::new(), String::new())..).take_while(move |(name, _)| name.0 == kind)
     }
 
     /// The next change for whoever watches.
