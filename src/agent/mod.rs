@@ -2,6 +2,7 @@
 //! has room, until nothing is left. The loop never waits for a full queue, so it
 //! cannot deadlock; shells wait for the loop.
 
+mod alarm;
 mod control;
 pub mod facts;
 
@@ -12,6 +13,8 @@ use futures_lite::future;
 use serde_json::Value;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
+
+use alarm::Alarm;
 
 use crate::config::{BusMode, Config};
 use crate::host::tasks::{Executor, Tasks};
@@ -94,6 +97,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
         store,
         node,
         answers,
+        alarm: Alarm::default(),
         last_words: None,
     };
     notify::say(notify::READY);
@@ -113,6 +117,7 @@ struct Agent {
     dmi: Dmi,
     _broker: Option<Broker>,
     answers: control::Answers,
+    alarm: Alarm,
     /// Until when the node may still say something, once it shall end.
     last_words: Option<Mono>,
 }
@@ -153,22 +158,13 @@ impl Agent {
 
     /// The next input, or `None` when it is time, or when the broker's client
     /// has room again: that is nothing the node must hear.
-    async fn next(&self, inputs: &Receiver<Input>, wake: Option<Mono>) -> Option<Input> {
-        let input = future::or(async { inputs.recv().await.ok() }, async {
-            self.eventbus.freed().await;
+    async fn next(&mut self, inputs: &Receiver<Input>, wake: Option<Mono>) -> Option<Input> {
+        let freed = future::or(self.eventbus.freed(), self.alarm.at(wake));
+        future::or(async { inputs.recv().await.ok() }, async {
+            freed.await;
             None
-        });
-        match wake {
-            None => input.await,
-            Some(at) => {
-                let wait = at.since(now().mono);
-                future::or(input, async {
-                    Timer::after(wait).await;
-                    None
-                })
-                .await
-            }
-        }
+        })
+        .await
     }
 
     /// Gives every shell what it has room for, the disk first.

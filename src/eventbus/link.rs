@@ -11,6 +11,7 @@ use smol::channel::{self, Receiver, Sender};
 
 use super::codec::{self, Hello, Said};
 use super::dial::{BusError, Stream};
+use super::pace::Pace;
 use super::session::{Remark, Session};
 use crate::host::clock;
 use crate::host::log::Sparse;
@@ -147,14 +148,20 @@ impl Link {
             if inbox.send(Input::BusUp { kept }).await.is_err() {
                 return lost(&"the agent ends");
             }
+            let mut pace = Pace::default();
+            let mut messages = 0;
             loop {
                 match shared.with(|session| session.next(&mut buffer)) {
                     Ok(Some(publication)) => {
+                        messages += 1;
                         if inbox.send(Input::Published(publication)).await.is_err() {
                             return lost(&"the agent ends");
                         }
                     }
                     Ok(None) => {
+                        if let Some(breath) = pace.read(clock::monotonic(), std::mem::take(&mut messages)) {
+                            Timer::after(breath).await;
+                        }
                         if let Err(why) = more(&mut reader, &mut buffer).await {
                             return lost(&why);
                         }

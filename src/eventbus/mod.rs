@@ -11,6 +11,7 @@
 mod codec;
 mod dial;
 mod link;
+mod pace;
 mod prompt;
 mod session;
 pub mod trial;

@@ -12,23 +12,30 @@ use smol::net::TcpStream;
 
 /// A stream in a hurry, both ways.
 #[derive(Debug, Clone)]
-pub struct Prompt(TcpStream);
+pub struct Prompt {
+    stream: TcpStream,
+    /// Something was read that may not be acknowledged yet.
+    owes: bool,
+}
 
 impl Prompt {
     /// Connects to `HOST:PORT`.
     pub async fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self(stream))
+        Ok(Self { stream, owes: false })
     }
 }
 
 impl AsyncRead for Prompt {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = Pin::new(&mut self.0).poll_read(context, buffer);
-        if matches!(read, Poll::Ready(Ok(_))) {
-            // The kernel forgets it after a while, so it is said each time.
-            let _ = set_tcp_quickack(&self.0, true);
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.owes = true;
+        } else if std::mem::take(&mut self.owes) {
+            // The kernel forgets it after a while, so it is said each time, but
+            // only when all is read: it is one more call, and as many packets.
+            let _ = set_tcp_quickack(&self.stream, true);
         }
         read
     }
@@ -36,14 +43,14 @@ impl AsyncRead for Prompt {
 
 impl AsyncWrite for Prompt {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(context)
+        Pin::new(&mut self.stream).poll_close(context)
     }
 }

@@ -136,11 +136,13 @@ fn take_all(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
     group.extend(std::iter::from_fn(|| batches.try_recv().ok()));
 }
 
-/// Waits for more of a crowd, until nothing came for a breath.
+/// Waits for more of a crowd, until nothing came for a breath. The thread is the
+/// store's own, and smol's timers would have it look after everybody's sockets.
+#[allow(clippy::disallowed_methods)]
 fn linger(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
     for _ in 0..BREATHS {
         let before = group.len();
-        smol::block_on(Timer::after(BREATH));
+        std::thread::sleep(BREATH);
         take_all(group, batches);
         if group.len() == before {
             return;
