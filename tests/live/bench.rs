@@ -1,11 +1,18 @@
 //! `make bench`: figures of the agent beside those of the bare runtime, taken
 //! in one run. Needs root and the containerd of `make bench`; no Kubernetes.
+//! With the word `updates`, only those of twin updates.
 
 // Figures are what it is for.
 #![allow(clippy::print_stdout)]
 
+#[path = "beside.rs"]
+mod beside;
+#[path = "load.rs"]
+mod load;
 #[path = "stand.rs"]
 mod stand;
+#[path = "updates.rs"]
+mod updates;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -34,6 +41,8 @@ use stand::{OBEDIENT, Stand, containerd, now, pause, pod};
 const ROUNDS: usize = 15;
 /// Pods at once.
 const BURST: usize = 20;
+/// Properties of each device.
+const PROPERTIES: usize = 10;
 /// Steps the agent has under way at once; the bare runtime gets as many.
 const SIDE_BY_SIDE: usize = 32;
 
@@ -43,13 +52,21 @@ fn main() {
         return println!("NOT RUN: use make bench");
     }
     size();
+    updates::figures();
+    if std::env::args().any(|word| word == "updates") {
+        return;
+    }
     let raw = raw();
-    let mut stand = Stand::up("bench");
+    let broker = updates::broker("bench");
+    let mut stand = Stand::up_with("bench", |stand| stand.listen_to(&format!("tcp://127.0.0.1:{}", broker.port)));
     idle(&stand, "idle, connected", Duration::from_secs(30));
     let watch = Watch::open(&stand);
     one_by_one(&stand, &watch, &raw);
     burst(&stand, &watch, &raw);
     idle(&stand, "idle, 20 pods", Duration::from_secs(30));
+    updates::introduce(&stand, &broker, PROPERTIES);
+    updates::report(&broker, PROPERTIES);
+    idle(&stand, "and 1000 devices", Duration::from_secs(30));
     echoes(&stand, &watch);
     for number in 0..BURST {
         stand.delete(&format!("burst-{number}"), Some(0));

@@ -71,7 +71,7 @@ impl Mosquitto {
 
     /// A client on its unix socket.
     pub fn client(&self, id: &str) -> Client {
-        Client::connect(&self.socket(), id)
+        Client::unix(&self.socket(), id)
     }
 
     /// Its process, for figures.

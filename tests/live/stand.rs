@@ -34,8 +34,14 @@ pub fn containerd() -> PathBuf {
 impl Stand {
     /// Everything runs and the node is ready.
     pub fn up(name: &str) -> Self {
+        Self::up_with(name, |_| {})
+    }
+
+    /// As `up`, with more in the configuration.
+    pub fn up_with(name: &str, more: impl FnOnce(&Self)) -> Self {
         let mut stand = Self::new(&containerd().parent().and_then(Path::parent).expect("a folder").join(name), &containerd());
         stand.configure("");
+        more(&stand);
         stand.start_cloud();
         stand.join();
         stand.start_agent();
@@ -62,6 +68,12 @@ impl Stand {
             self.runtime.display()
         );
         std::fs::write(self.config(), text).expect("room");
+    }
+
+    /// And where its broker is, written behind it.
+    pub fn listen_to(&self, server: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("it is ours");
+        std::fs::write(self.config(), format!("{text}[eventbus]\nserver = '{server}'\n")).expect("room");
     }
 
     fn config(&self) -> PathBuf {
