@@ -25,6 +25,8 @@ pub struct Meta {
     tokens: BTreeMap<String, Token>,
     /// Removed, and on its way out of the disk; by name on the wire.
     leaving: BTreeMap<String, Ticket>,
+    /// Everything up to this batch is on disk.
+    on_disk: Ticket,
     /// Answered with NotFound; asked again while somebody needs it.
     absent: BTreeMap<String, Mono>,
 }
@@ -34,14 +36,8 @@ struct Entry {
     version: u64,
     uid: String,
     json: Rc<str>,
-    standing: Standing,
-}
-
-/// How an object stands with the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    OnDisk,
-    Pending(Ticket),
+    /// The batch that writes it.
+    written: Ticket,
 }
 
 #[derive(Clone)]
@@ -125,7 +121,7 @@ impl Meta {
             match (key.table, row) {
                 (Table::Objects, Row::Object(json)) => {
                     let uid = kube::read::<kube::Object>(&json).map(|object| object.metadata.uid).unwrap_or_default();
-                    meta.objects.insert(key.name, Entry { version: 0, uid, json: json.into(), standing: Standing::OnDisk });
+                    meta.objects.insert(key.name, Entry { version: 0, uid, json: json.into(), written: Ticket::default() });
                 }
                 (Table::Versions, Row::Version(version)) => {
                     versions.insert(key.name, version);
@@ -148,11 +144,10 @@ impl Meta {
         if known.uid == incoming.uid && incoming.version < known.version {
             return Verdict::Stale;
         }
-        match known.standing {
-            Standing::OnDisk if known.json == incoming.json => Verdict::Same,
-            Standing::Pending(ticket) if known.json == incoming.json => Verdict::Pending(ticket),
-            Standing::OnDisk | Standing::Pending(_) => Verdict::News,
+        if known.json != incoming.json {
+            return Verdict::News;
         }
+        if known.written > self.on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
     }
 
     /// A newer version of an otherwise known object, worth writing lazily.
@@ -174,7 +169,7 @@ impl Meta {
     pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
         self.absent.remove(&incoming.name);
         self.leaving.remove(&incoming.name);
-        let entry = Entry { version: incoming.version, uid: incoming.uid.clone(), json: incoming.json.clone(), standing: Standing::Pending(ticket) };
+        let entry = Entry { version: incoming.version, uid: incoming.uid.clone(), json: incoming.json.clone(), written: ticket };
         self.objects.insert(incoming.name.clone(), entry);
     }
 
@@ -201,12 +196,8 @@ impl Meta {
 
     /// Everything up to this batch is on disk.
     pub fn settled(&mut self, ticket: Ticket) {
+        self.on_disk = ticket;
         self.leaving.retain(|_, leaving| *leaving > ticket);
-        for entry in self.objects.values_mut() {
-            if matches!(entry.standing, Standing::Pending(pending) if pending <= ticket) {
-                entry.standing = Standing::OnDisk;
-            }
-        }
     }
 
     /// The canonical JSON of an object.

@@ -49,6 +49,8 @@ pub struct Presence {
     renew_at: Option<Mono>,
     unanswered: u8,
     reported: Option<Value>,
+    /// What leads to no other status than the reported one.
+    unchanged: Option<(Facts, Health)>,
     report_at: Option<Mono>,
     reporting: bool,
     /// Labels of the Node object, as last seen.
@@ -92,6 +94,7 @@ impl Presence {
             renew_at: None,
             unanswered: 0,
             reported: None,
+            unchanged: None,
             report_at: None,
             reporting: false,
             labels,
@@ -114,7 +117,7 @@ impl Presence {
     pub fn closed(&mut self) {
         self.stage = Stage::Offline;
         self.renew_at = None;
-        self.reported = None;
+        (self.reported, self.unchanged) = (None, None);
         self.report_at = None;
         self.reporting = false;
     }
@@ -183,7 +186,7 @@ impl Presence {
             let labels = json!({ "metadata": { "name": self.config.name, "labels": wanted, "annotations": self.config.annotations } });
             self.ask(now, link, chance, operation::UPDATE, self.node(kind::NODE), raw(&labels), Purpose::NodeLabels);
         }
-        self.reported = object.get("status").cloned();
+        (self.reported, self.unchanged) = (object.get("status").cloned(), None);
         self.stage = Stage::Registered { uid: node.metadata.uid.clone() };
         self.report_at = Some(now.mono);
         self.ask(now, link, chance, operation::QUERY, self.lease_name(), null(), Purpose::LeaseQuery);
@@ -262,7 +265,7 @@ impl Presence {
     pub fn reported(&mut self, now: Now, sent: Value, answer: Result<Value, u16>) {
         self.reporting = false;
         match answer {
-            Ok(_) => self.reported = Some(sent),
+            Ok(_) => (self.reported, self.unchanged) = (Some(sent), None),
             Err(404) => self.stage = Stage::Waiting(now.mono + AFTER_DELETION),
             Err(_) => self.report_at = Some(now.mono + Duration::from_secs(5)),
         }
@@ -306,10 +309,16 @@ impl Presence {
         self.ask(now, link, chance, operation::PATCH, self.node(kind::NODE_PATCH), string(&body), Purpose::NodeStatus { sent: status });
     }
 
-    /// Something other than a heartbeat differs from what was reported.
-    fn has_changed(&self, facts: &Facts, health: &Health, now: Now) -> bool {
-        let before = self.reported.clone().unwrap_or_default();
-        nodestatus::differs(&before, &nodestatus::status(&self.config, facts, health, &before, now))
+    /// Something other than a heartbeat differs from what was reported. It is
+    /// asked after every input, and a status is much to put together.
+    fn has_changed(&mut self, facts: &Facts, health: &Health, now: Now) -> bool {
+        if self.unchanged.as_ref().is_some_and(|(known, and)| known == facts && and == health) {
+            return false;
+        }
+        let before = self.reported.as_ref().unwrap_or(&Value::Null);
+        let differs = nodestatus::differs(before, &nodestatus::status(&self.config, facts, health, before, now));
+        self.unchanged = Some((facts.clone(), health.clone())).filter(|_| !differs);
+        differs
     }
 
     /// When to come back.
