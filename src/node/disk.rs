@@ -44,12 +44,20 @@ impl<H> Disk<H> {
 
     /// Writes a row with the next batch, whenever that is.
     pub fn put_lazily(&mut self, key: Key, row: Row) {
-        self.lazy.insert(key, Some(row));
+        self.wait_lazily(key, Some(row));
     }
 
     /// Removes a row with the next batch, whenever that is.
     pub fn remove_lazily(&mut self, key: Key) {
-        self.lazy.insert(key, None);
+        self.wait_lazily(key, None);
+    }
+
+    /// Many together are worth a write, and memory is short.
+    fn wait_lazily(&mut self, key: Key, row: Option<Row>) {
+        self.lazy.insert(key, row);
+        if self.lazy.len() >= CROWD {
+            self.flush();
+        }
     }
 
     /// The batch that [`Disk::join`] would write to now.
@@ -121,7 +129,7 @@ impl<H> Disk<H> {
         self.batches.is_empty() && (self.trouble.is_some() || self.done == self.last)
     }
 
-    /// Writes what waited lazily, for a clean end.
+    /// Writes what waited lazily.
     pub fn flush(&mut self) {
         if !self.lazy.is_empty() && self.trouble.is_none() {
             self.put(Vec::new());

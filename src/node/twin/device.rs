@@ -89,6 +89,8 @@ impl Device {
     /// A property, made by `new` when it is not there.
     pub fn property_or(&mut self, name: &str, new: impl FnOnce() -> Property) -> &mut Property {
         let at = self.position(name).unwrap_or_else(|at| {
+            // Devices are many and seldom get another property.
+            self.properties.reserve_exact(1);
             self.properties.insert(at, new());
             at
         });
