@@ -3,8 +3,8 @@
 # route there is:
 #
 #   cross    https://github.com/cross-rs/cross, with docker or podman running
+#   debian   std built from Debian's rust-web-src, zig as linker: the smallest
 #   rustup   the target's std from rustup, zig as linker
-#   debian   std built from Debian's rust-web-src, zig as linker; no rustup target
 #
 #   build.sh x86_64|aarch64|armv7 [CARGO ARGUMENTS]     ROUTE=debian build.sh ...
 set -eu
@@ -23,10 +23,13 @@ have() { command -v "$1" >/dev/null 2>&1; }
 pick() {
   if have cross && { docker info || podman info; } >/dev/null 2>&1; then
     echo cross
+  elif have apt-get && [ "$(id -u)" = 0 ] || [ -d /usr/src/rustc-web-src ]; then
+    echo debian
   elif have rustup && { rustup target list --installed | grep -qx "$triple" || timeout 60 rustup target add "$triple"; } >/dev/null 2>&1; then
     echo rustup
   else
-    echo debian
+    echo "no route: neither cross, nor root on Debian, nor a rustup target" >&2
+    exit 1
   fi
 }
 
@@ -45,7 +48,9 @@ zig() {
 
 route=${ROUTE:-$(pick)}
 echo "selvedge for $triple by route '$route'"
-flags="-C target-feature=+crt-static -C relocation-model=static"
+# A panic ends the process, so nothing unwinds. Where std is built here, too, that
+# leaves a seventh of the size out; a std with debug information keeps the tables.
+flags="-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no"
 name=$(echo "$triple" | tr 'a-z-' 'A-Z_')
 case $route in
   cross)
