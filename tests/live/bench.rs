@@ -1,6 +1,6 @@
 //! `make bench`: figures of the agent beside those of the bare runtime, taken
 //! in one run. Needs root and the containerd of `make bench`; no Kubernetes.
-//! With the word `updates`, only those of twin updates.
+//! With the word `updates` or `pods`, only those.
 
 // Figures are what it is for.
 #![allow(clippy::print_stdout)]
@@ -51,11 +51,17 @@ fn main() {
     if std::env::var_os("SELVEDGE_CONTAINERD").is_none() {
         return println!("NOT RUN: use make bench");
     }
+    let only = |what: &str| std::env::args().any(|word| word == what);
     size();
-    updates::figures();
-    if std::env::args().any(|word| word == "updates") {
-        return;
+    if !only("pods") {
+        updates::figures();
     }
+    if !only("updates") {
+        pods();
+    }
+}
+
+fn pods() {
     let raw = raw();
     let broker = updates::broker("bench");
     let mut stand = Stand::up_with("bench", |stand| stand.listen_to(&format!("tcp://127.0.0.1:{}", broker.port)));
