@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use smol::net::TcpStream;
 
 use super::grpc::{Code, Error, Peer, once};
-use super::probe::AGENT;
+use super::probe::{AGENT, authority};
 use crate::node::runtime::ProbeResult;
 use crate::wire::health::{CHECK, HealthCheckRequest, HealthCheckResponse, ServingStatus};
 
@@ -26,7 +26,7 @@ pub(super) async fn check(host: &str, port: u16, service: &str) -> ProbeResult {
 }
 
 async fn ask(host: &str, port: u16, service: &str) -> Result<HealthCheckResponse, Error> {
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let authority = authority(host, port);
     let peer = Peer { name: "gRPC server", socket: PathBuf::from(&authority) };
     let stream = TcpStream::connect((host, port)).await.map_err(|cause| Error::Unreachable { peer: peer.clone(), cause })?;
     once(stream, &peer, &authority, CHECK, AGENT, &HealthCheckRequest { service: service.to_owned() }).await

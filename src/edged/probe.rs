@@ -110,7 +110,7 @@ enum Trouble {
     /// The other side is ill.
     Failed(String),
     /// The other side answers, and not in TLS.
-    #[cfg_attr(not(feature = "edgehub"), expect(dead_code, reason = "only TLS can find out"))]
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS can find out"))]
     NoTls(String),
     /// This build cannot ask.
     Unable(String),
@@ -133,6 +133,12 @@ fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
+/// Host and port as URLs write them.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    let host = bare(host);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 fn request(host: &str, port: u16, path: &str, headers: &[(String, String)]) -> Vec<u8> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let mut text = format!("GET {slash}{} HTTP/1.1\r\n", path.bytes().map(escaped).collect::<String>());
@@ -142,8 +148,8 @@ fn request(host: &str, port: u16, path: &str, headers: &[(String, String)]) -> V
         text.push_str(&format!("{}: {}\r\n", clean(name), clean(value)));
     };
     let own = |name: &str| headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
-    let host = if bare(host).contains(':') { format!("[{}]:{port}", bare(host)) } else { format!("{host}:{port}") };
-    for (name, value) in [("Host", host.as_str()), ("User-Agent", AGENT), ("Accept", "*/*")] {
+    let authority = authority(host, port);
+    for (name, value) in [("Host", authority.as_str()), ("User-Agent", AGENT), ("Accept", "*/*")] {
         if !own(name) {
             add(name, value);
         }
@@ -179,7 +185,7 @@ fn status(answer: &[u8]) -> Option<u16> {
     if (100..200).contains(&code) { status(&answer[head + 4..]) } else { Some(code) }
 }
 
-#[cfg(feature = "edgehub")]
+#[cfg(feature = "tls")]
 mod tls {
     //! TLS without a look at whom: a probe asks whether, not who.
 
@@ -189,14 +195,15 @@ mod tls {
     use futures_rustls::TlsConnector;
     use futures_rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use futures_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use futures_rustls::rustls::crypto::{CryptoProvider, ring};
+    use futures_rustls::rustls::crypto::CryptoProvider;
     use futures_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme};
 
     use super::Trouble;
+    use crate::host::tls::provider;
 
     pub(super) async fn exchange(host: &str, stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> Result<u16, Trouble> {
         let unable = |why: String| Trouble::Unable(format!("cannot speak TLS: {why}"));
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider();
         let name = ServerName::try_from(host.to_owned()).map_err(|cause| unable(cause.to_string()))?;
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -248,7 +255,7 @@ mod tls {
     }
 }
 
-#[cfg(not(feature = "edgehub"))]
+#[cfg(not(feature = "tls"))]
 mod tls {
     //! This build has no TLS.
 
@@ -291,7 +298,7 @@ mod tests {
 
     /// A server that knows no TLS, as Go's answers a handshake; the requests
     /// without TLS it was sent.
-    #[cfg(feature = "edgehub")]
+    #[cfg(feature = "tls")]
     fn against_plain_http(action: impl FnOnce(u16) -> Action, manner: &Manner) -> (ProbeResult, Vec<String>) {
         let executor = crate::host::tasks::Executor::default();
         executor.block_on(async {
@@ -323,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "edgehub")]
+    #[cfg(feature = "tls")]
     fn a_hook_falls_back_to_plain_http_and_a_probe_does_not() {
         let headers = vec![("Authorization".to_owned(), "Bearer secret".to_owned()), ("X-A".to_owned(), "1".to_owned())];
         let action = |port| Action::Http { host: "127.0.0.1".into(), port, path: "/stop".into(), tls: true, headers: headers.clone() };
