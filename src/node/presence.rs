@@ -117,7 +117,7 @@ impl Presence {
     pub fn closed(&mut self) {
         self.stage = Stage::Offline;
         self.renew_at = None;
-        (self.reported, self.unchanged) = (None, None);
+        self.knows(None);
         self.report_at = None;
         self.reporting = false;
     }
@@ -186,7 +186,7 @@ impl Presence {
             let labels = json!({ "metadata": { "name": self.config.name, "labels": wanted, "annotations": self.config.annotations } });
             self.ask(now, link, chance, operation::UPDATE, self.node(kind::NODE), raw(&labels), Purpose::NodeLabels);
         }
-        (self.reported, self.unchanged) = (object.get("status").cloned(), None);
+        self.knows(object.get("status").cloned());
         self.stage = Stage::Registered { uid: node.metadata.uid.clone() };
         self.report_at = Some(now.mono);
         self.ask(now, link, chance, operation::QUERY, self.lease_name(), null(), Purpose::LeaseQuery);
@@ -265,7 +265,7 @@ impl Presence {
     pub fn reported(&mut self, now: Now, sent: Value, answer: Result<Value, u16>) {
         self.reporting = false;
         match answer {
-            Ok(_) => (self.reported, self.unchanged) = (Some(sent), None),
+            Ok(_) => self.knows(Some(sent)),
             Err(404) => self.stage = Stage::Waiting(now.mono + AFTER_DELETION),
             Err(_) => self.report_at = Some(now.mono + Duration::from_secs(5)),
         }
@@ -307,6 +307,11 @@ impl Presence {
         let Stage::Registered { uid } = &self.stage else { return };
         let body = json!({ "metadata": { "uid": uid }, "status": change }).to_string();
         self.ask(now, link, chance, operation::PATCH, self.node(kind::NODE_PATCH), string(&body), Purpose::NodeStatus { sent: status });
+    }
+
+    /// The cloud has another status of the node.
+    fn knows(&mut self, status: Option<Value>) {
+        (self.reported, self.unchanged) = (status, None);
     }
 
     /// Something other than a heartbeat differs from what was reported. It is
