@@ -20,10 +20,15 @@ target=${CARGO_TARGET_DIR:-target}
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Debian's compiler and the source of its std.
+debian_std() {
+  [ -x /usr/bin/rustc ] && { [ -d /usr/src/rustc-web-src ] || [ -d /usr/lib/rustlib/src/rust/library/std ]; }
+}
+
 pick() {
   if have cross && { docker info || podman info; } >/dev/null 2>&1; then
     echo cross
-  elif have apt-get && [ "$(id -u)" = 0 ] || [ -d /usr/src/rustc-web-src ]; then
+  elif debian_std || { have apt-get && [ "$(id -u)" = 0 ]; }; then
     echo debian
   elif have rustup && { rustup target list --installed | grep -qx "$triple" || timeout 60 rustup target add "$triple"; } >/dev/null 2>&1; then
     echo rustup
@@ -60,8 +65,7 @@ case $route in
     env "CARGO_TARGET_${name}_RUSTFLAGS=$flags" cargo zigbuild --release --target "$triple" "$@" ;;
   debian)
     zig
-    [ -x /usr/bin/rustc ] && [ -d /usr/src/rustc-web-src ] || [ -d /usr/lib/rustlib/src/rust/library/std ] ||
-      apt-get install -y -qq --no-install-recommends rustc-web rust-web-src >/dev/null
+    debian_std || apt-get install -y -qq --no-install-recommends rustc-web rust-web-src >/dev/null
     # zig brings its own startup files, so rustc's must stay out.
     env "CARGO_TARGET_${name}_RUSTFLAGS=$flags -C link-self-contained=no" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
       cargo zigbuild --release --target "$triple" -Zbuild-std=std,panic_abort "$@" ;;
