@@ -64,7 +64,7 @@ fn main() {
 fn pods() {
     let raw = raw();
     let broker = updates::broker("bench");
-    let mut stand = Stand::up_with("bench", |stand| stand.listen_to(&format!("tcp://127.0.0.1:{}", broker.port)));
+    let mut stand = Stand::up_with("bench", |stand| stand.listen_to(&broker.tcp()));
     idle(&stand, "idle, connected", Duration::from_secs(30));
     cold_start(&mut stand);
     let watch = Watch::open(&stand);

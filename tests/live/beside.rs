@@ -69,6 +69,16 @@ impl Mosquitto {
         }
     }
 
+    /// Its port, as the agent's configuration names it.
+    pub fn tcp(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// And its unix socket.
+    pub fn unix(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
     /// A client on its unix socket.
     pub fn client(&self, id: &str) -> Client {
         Client::unix(&self.socket(), id)

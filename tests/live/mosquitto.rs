@@ -33,7 +33,7 @@ impl Agent {
 
     /// With QoS 0, so that what comes back needs no ack.
     fn at(broker: &Mosquitto) -> Self {
-        Self::start(&format!("qos = 0\nserver = \"unix://{}\"", broker.socket().display()))
+        Self::start(&format!("qos = 0\nserver = \"{}\"", broker.unix()))
     }
 
     fn input(&self) -> Input {
@@ -159,7 +159,7 @@ fn a_broker_that_restarts_is_found_again() {
 fn every_quality_of_service_arrives_once_both_ways() {
     let broker = Mosquitto::start("qos", "");
     for qos in 0..=2u8 {
-        let agent = Agent::start(&format!("server = \"unix://{}\"\nqos = {qos}\nclient_id = \"q{qos}\"", broker.socket().display()));
+        let agent = Agent::start(&format!("server = \"{}\"\nqos = {qos}\nclient_id = \"q{qos}\"", broker.unix()));
         assert!(!agent.up());
         let mut reader = broker.client(&format!("reader{qos}"));
         reader.subscribe("from", QoS::AtLeastOnce);
@@ -189,7 +189,7 @@ fn every_quality_of_service_arrives_once_both_ways() {
 #[ignore = "needs a mosquitto: make live"]
 fn a_message_that_is_too_large_is_left_out_and_does_not_come_again() {
     let broker = Mosquitto::start("large", "");
-    let settings = format!("server = \"unix://{}\"\nqos = 0\nmax_packet = \"4Ki\"", broker.socket().display());
+    let settings = format!("server = \"{}\"\nqos = 0\nmax_packet = \"4Ki\"", broker.unix());
     let agent = Agent::start(&settings);
     assert!(!agent.up());
     agent.subscribe("a/b");
@@ -215,7 +215,7 @@ fn a_bad_password_is_told_by_name() {
     broker.stop();
     broker.add(&format!("password_file {}\n", file.display()));
     broker.run();
-    let settings = |password: &str| format!("server = \"tcp://127.0.0.1:{}\"\nuser = \"gateway\"\npassword = \"{password}\"", broker.port);
+    let settings = |password: &str| format!("server = \"{}\"\nuser = \"gateway\"\npassword = \"{password}\"", broker.tcp());
     let why = Agent::start(&settings("wrong")).down();
     assert!(why.contains("not authorized") || why.contains("bad user name"), "{why}");
     assert!(!Agent::start(&settings("right")).up());

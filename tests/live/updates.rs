@@ -68,7 +68,7 @@ impl Road {
 
     /// As the agent's configuration names it.
     fn server(&self) -> String {
-        if self.is_unix { format!("unix://{}", self.broker.socket().display()) } else { format!("tcp://127.0.0.1:{}", self.broker.port) }
+        if self.is_unix { self.broker.unix() } else { self.broker.tcp() }
     }
 }
 
