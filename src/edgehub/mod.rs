@@ -82,8 +82,8 @@ impl EdgeHub {
         self.session = None;
         self.waiting.set(0);
         while self.closes.try_recv().is_ok() {}
-        // Bounded by bytes, not by number.
-        let (queue, messages) = channel::bounded(1 << 16);
+        // `room` bounds it in bytes; places for many would be memory that is never used.
+        let (queue, messages) = channel::unbounded();
         let (config, node, inbox, waiting, closes) = (self.config.clone(), self.node.clone(), self.inbox.clone(), self.waiting.clone(), self.closes.clone());
         let mut tasks = Tasks::new(&self.executor);
         tasks.spawn(async move {
