@@ -1,7 +1,7 @@
 //! Rows as bytes: postcard behind a version byte. Enums grow at their end only;
 //! anything else needs a new version.
 
-use crate::node::store::{Change, Key, Row};
+use crate::node::store::{Change, Key, Row, Table};
 
 const VERSION: u8 = 1;
 
@@ -36,13 +36,69 @@ pub fn read_changes(bytes: &[u8]) -> Result<Vec<Change>, String> {
     Ok(pairs.into_iter().map(|(key, row)| Change { key, row }).collect())
 }
 
+/// A change as bytes inside a batch: what it does to a table of redb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawChange<'a> {
+    key: &'a [u8],
+    row: Option<&'a [u8]>,
+}
+
+impl<'a> RawChange<'a> {
+    /// The row's name, to be compared with others'.
+    pub fn name(&self) -> &'a [u8] {
+        self.key
+    }
+
+    /// What [`key`] would be.
+    pub fn key(&self) -> Vec<u8> {
+        versioned(self.key)
+    }
+
+    /// What [`row`] would be; `None` when it is removed.
+    pub fn row(&self) -> Option<Vec<u8>> {
+        self.row.map(versioned)
+    }
+}
+
+/// The changes of a batch, checked and not copied.
+pub fn raw_changes(bytes: &[u8]) -> Result<Vec<RawChange<'_>>, String> {
+    let (count, mut rest) = take::<usize>(body(bytes)?)?;
+    let mut changes = Vec::new();
+    for _ in 0..count {
+        let (_, after_key) = take::<(Table, &str)>(rest)?;
+        let (row, after_row) = take::<Option<Row>>(after_key)?;
+        let key = &rest[..rest.len() - after_key.len()];
+        // One byte says whether there is a row.
+        let raw_row = row.map(|_| &after_key[1..after_key.len() - after_row.len()]);
+        changes.push(RawChange { key, row: raw_row });
+        rest = after_row;
+    }
+    Ok(changes)
+}
+
+fn take<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), String> {
+    postcard::take_from_bytes(bytes).map_err(unreadable)
+}
+
+fn versioned(bytes: &[u8]) -> Vec<u8> {
+    [&[VERSION], bytes].concat()
+}
+
+fn unreadable(why: postcard::Error) -> String {
+    format!("a record cannot be read: {why}")
+}
+
 fn encode(value: &impl serde::Serialize) -> Vec<u8> {
     postcard::to_extend(value, vec![VERSION]).expect("plain data always serialises")
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(body(bytes)?).map_err(unreadable)
+}
+
+fn body(bytes: &[u8]) -> Result<&[u8], String> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|why| format!("a record cannot be read: {why}")),
+        Some((&VERSION, rest)) => Ok(rest),
         Some((version, _)) => Err(format!("a record has version {version}, this build knows {VERSION}")),
         None => Err("a record is empty".to_owned()),
     }
@@ -51,13 +107,17 @@ fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::store::Table;
 
     #[test]
     fn rows_go_both_ways_and_unknown_versions_are_told() {
         let all = vec![Change::set(Table::Tokens, "t", Row::Token { token: "x".into(), issued: -1, expires: 5 }), Change::remove(Table::Objects, "o")];
         assert_eq!(read_changes(&changes(&all)), Ok(all.clone()));
         assert_eq!(read_key(&key(&all[0].key)), Ok(all[0].key.clone()));
+        let bytes = changes(&all);
+        for (raw, change) in raw_changes(&bytes).expect("the same changes").iter().zip(&all) {
+            assert_eq!((raw.key(), raw.row()), (key(&change.key), change.row.as_ref().map(row)));
+        }
+        assert!(raw_changes(&bytes[..bytes.len() - 1]).is_err());
         let mut bytes = row(&Row::Version(7));
         assert_eq!(read_row(&bytes), Ok(Row::Version(7)));
         bytes[0] = 9;

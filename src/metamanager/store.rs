@@ -10,6 +10,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::journal::{Disk, Full, Journal};
+use super::record::RawChange;
 use super::{StoreError, journal, record};
 use crate::node::Restored;
 use crate::node::ids::Ticket;
@@ -127,29 +128,36 @@ impl Store {
     /// one transaction.
     pub fn fold(&mut self, large: Option<&Batch>) -> Result<(), StoreError> {
         let last = self.journal.next() - 1;
-        // Only the last word on each row counts: what changes often costs redb
-        // no more than what changed once.
-        let mut all = BTreeMap::new();
-        for payload in self.journal.unfolded().map_err(|why| StoreError::Io { path: self.path.with_file_name(journal::FILE), why })? {
-            let changes = record::read_changes(&payload).map_err(|what| StoreError::Corrupt { path: self.path.clone(), what })?;
-            all.extend(changes.into_iter().map(|change| (change.key, change.row)));
+        let ring = self.path.with_file_name(journal::FILE);
+        let mut payloads = self.journal.unfolded().map_err(|why| StoreError::Io { path: ring.clone(), why })?;
+        payloads.extend(large.map(|batch| record::changes(&batch.changes)));
+        let mut all = Vec::new();
+        for payload in &payloads {
+            all.extend(record::raw_changes(payload).map_err(|what| StoreError::Corrupt { path: ring.clone(), what })?);
         }
-        all.extend(large.into_iter().flat_map(|batch| batch.changes.clone()).map(|change| (change.key, change.row)));
-        redb_result(&self.path, commit(&self.database, &all, last))?;
+        redb_result(&self.path, commit(&self.database, last_words(all), last))?;
         self.journal.folded();
         Ok(())
     }
 }
 
-fn commit(database: &Database, changes: &BTreeMap<Key, Option<Row>>, last: u64) -> Result<(), redb::Error> {
+/// Only the last word on each row counts: what changes often costs redb no more
+/// than what changed once.
+fn last_words(mut changes: Vec<RawChange<'_>>) -> Vec<RawChange<'_>> {
+    changes.reverse();
+    changes.sort_by_key(RawChange::name);
+    changes.dedup_by_key(|change| change.name());
+    changes
+}
+
+fn commit(database: &Database, changes: Vec<RawChange<'_>>, last: u64) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut rows = transaction.open_table(ROWS)?;
-        for (key, row) in changes {
-            let key = record::key(key);
-            match row {
-                Some(row) => drop(rows.insert(key.as_slice(), record::row(row).as_slice())?),
-                None => drop(rows.remove(key.as_slice())?),
+        for change in changes {
+            match change.row() {
+                Some(row) => drop(rows.insert(change.key().as_slice(), row.as_slice())?),
+                None => drop(rows.remove(change.key().as_slice())?),
             }
         }
         let mut meta = transaction.open_table(META)?;
