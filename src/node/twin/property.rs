@@ -1,11 +1,9 @@
 //! One property of a device: the value it shall have, the value it has, and
 //! their versions. Not how either is changed.
 
-use std::rc::Rc;
-
 use serde::{Deserialize, Serialize};
 
-use super::value::Kind;
+use super::value::{Kind, Text};
 
 /// Who changed a value how often: one count for the cloud, one for the edge.
 /// Neither counts for both, so they are only partly ordered.
@@ -36,7 +34,7 @@ impl Version {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The value.
-    pub value: Box<str>,
+    pub value: Text,
     /// Milliseconds since the epoch.
     pub at: i64,
     /// Its version.
@@ -59,7 +57,7 @@ pub struct Unconfirmed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Property {
     /// Its name.
-    pub name: Rc<str>,
+    pub name: Text,
     /// What its values are.
     pub kind: Kind,
     /// Whether a device may remove it.
@@ -70,7 +68,7 @@ pub struct Property {
     pub actual: Option<Part>,
     /// The last wish seen in the Device object. Wishes have no version there:
     /// only a change against this one overrides what the edge set since.
-    pub wished: Option<Box<str>>,
+    pub wished: Option<Text>,
     /// What the cloud has not confirmed.
     pub unconfirmed: Unconfirmed,
 }
@@ -121,7 +119,7 @@ pub struct PropertyRow {
     /// The value it has.
     pub actual: Option<Part>,
     /// The last wish seen in the Device object.
-    pub wished: Option<Box<str>>,
+    pub wished: Option<Text>,
 }
 
 /// What the cloud has confirmed of a property, on disk.

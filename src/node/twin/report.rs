@@ -5,12 +5,12 @@
 //! Source: devices.md 2.7, 2.12, 3.4.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::device::Device;
 use super::property::{ConfirmedRow, Version};
 use super::say::Parts;
+use super::value::Text;
 use crate::node::backoff::Backoff;
 use crate::node::ids::{DeviceId, Ticket};
 use crate::node::now::Mono;
@@ -53,7 +53,7 @@ pub enum What {
     /// The state.
     State(String),
     /// Values, by property, with their versions.
-    Values(Vec<(Rc<str>, ConfirmedRow)>),
+    Values(Vec<(Text, ConfirmedRow)>),
 }
 
 /// Which devices have something to tell, in order, and how fast.
@@ -154,7 +154,7 @@ fn has_news(device: &Device) -> bool {
 
 /// The parts the cloud does not know, by property, and what a confirmation of
 /// them means.
-pub fn news(device: &Device) -> Vec<(Rc<str>, Parts, ConfirmedRow)> {
+pub fn news(device: &Device) -> Vec<(Text, Parts, ConfirmedRow)> {
     let version = |told: bool, part: &Option<super::property::Part>| -> Option<Version> { part.as_ref().filter(|_| told).map(|part| part.version) };
     let unconfirmed = device.properties.iter().filter(|property| property.is_unconfirmed());
     unconfirmed
@@ -168,7 +168,7 @@ pub fn news(device: &Device) -> Vec<(Rc<str>, Parts, ConfirmedRow)> {
 
 /// The cloud confirmed some values: what to remember of each. A first report
 /// confirms nothing but that the next one will count.
-pub fn confirm(device: &mut Device, values: &[(Rc<str>, ConfirmedRow)]) -> Vec<(Rc<str>, ConfirmedRow)> {
+pub fn confirm(device: &mut Device, values: &[(Text, ConfirmedRow)]) -> Vec<(Text, ConfirmedRow)> {
     let mut rows = Vec::new();
     for (name, sent) in values {
         let Ok(at) = device.position(name) else { continue };

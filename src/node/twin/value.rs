@@ -5,6 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A value, or the name of a property: thousands are kept, and up to 15 bytes
+/// take no memory beside the place they stand in.
+pub type Text = ecow::EcoString;
+
 /// Longest value, bytes.
 pub const LIMIT: usize = 64 << 10;
 
