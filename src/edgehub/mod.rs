@@ -25,6 +25,8 @@ use crate::wire::message::Message;
 
 /// Bytes that may wait for the socket.
 const ROOM: usize = 256 << 10;
+/// And one without content counts for so many.
+const LEAST: usize = 512;
 
 /// The link, as the agent's loop sees it.
 #[derive(Debug)]
@@ -82,8 +84,8 @@ impl EdgeHub {
         self.session = None;
         self.waiting.set(0);
         while self.closes.try_recv().is_ok() {}
-        // `room` bounds it in bytes; places for many would be memory that is never used.
-        let (queue, messages) = channel::unbounded();
+        // `room` bounds it in bytes; more places would be memory that is never used.
+        let (queue, messages) = channel::bounded(ROOM / LEAST + 1);
         let (config, node, inbox, waiting, closes) = (self.config.clone(), self.node.clone(), self.inbox.clone(), self.waiting.clone(), self.closes.clone());
         let mut tasks = Tasks::new(&self.executor);
         tasks.spawn(async move {
@@ -99,7 +101,7 @@ impl EdgeHub {
 
 /// Bytes a message takes while it waits.
 fn weight(message: &Message) -> usize {
-    message.content.get().len() + 512
+    message.content.get().len() + LEAST
 }
 
 impl From<dial::DialError> for LinkEnd {

@@ -37,6 +37,22 @@ pub trait Disk {
 /// A record as it is read: sequence, payload.
 pub type Record = (u64, Vec<u8>);
 
+/// Payloads one behind the other: thousands of them are one piece of memory that
+/// goes back as a whole.
+#[derive(Debug, Default)]
+pub struct Payloads {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Payloads {
+    /// Each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[*begin..*end])
+    }
+}
+
 /// The ring.
 #[derive(Debug)]
 pub struct Journal<D> {
@@ -146,18 +162,18 @@ impl<D: Disk> Journal<D> {
     }
 
     /// The payloads that are not folded.
-    pub fn unfolded(&self) -> io::Result<Vec<Vec<u8>>> {
-        self.live
-            .iter()
-            .map(|(_, at)| {
-                let mut head = [0; 20];
-                self.disk.read_at(&mut head, *at)?;
-                let length = u32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
-                let mut payload = vec![0; length as usize];
-                self.disk.read_at(&mut payload, at + HEAD)?;
-                Ok(payload)
-            })
-            .collect()
+    pub fn unfolded(&self) -> io::Result<Payloads> {
+        let mut payloads = Payloads::default();
+        for (_, at) in &self.live {
+            let mut head = [0; 20];
+            self.disk.read_at(&mut head, *at)?;
+            let length = u32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
+            let begin = payloads.bytes.len();
+            payloads.bytes.resize(begin + length as usize, 0);
+            self.disk.read_at(&mut payloads.bytes[begin..], at + HEAD)?;
+            payloads.ends.push(payloads.bytes.len());
+        }
+        Ok(payloads)
     }
 
     /// The sequence of the next record.

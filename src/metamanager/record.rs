@@ -5,16 +5,6 @@ use crate::node::store::{Change, Key, Row, Table};
 
 const VERSION: u8 = 1;
 
-/// A row.
-pub fn row(row: &Row) -> Vec<u8> {
-    encode(row)
-}
-
-/// The name of a row; equal tables are neighbours.
-pub fn key(key: &Key) -> Vec<u8> {
-    encode(key)
-}
-
 /// The changes of a batch.
 pub fn changes(changes: &[Change]) -> Vec<u8> {
     encode(&changes.iter().map(|change| (&change.key, &change.row)).collect::<Vec<_>>())
@@ -49,12 +39,12 @@ impl<'a> RawChange<'a> {
         self.key
     }
 
-    /// What [`key`] would be.
+    /// The row's name as a key of redb; equal tables are neighbours.
     pub fn key(&self) -> Vec<u8> {
         versioned(self.key)
     }
 
-    /// What [`row`] would be; `None` when it is removed.
+    /// The row as a value of redb; `None` when it is removed.
     pub fn row(&self) -> Option<Vec<u8>> {
         self.row.map(versioned)
     }
@@ -112,13 +102,13 @@ mod tests {
     fn rows_go_both_ways_and_unknown_versions_are_told() {
         let all = vec![Change::set(Table::Tokens, "t", Row::Token { token: "x".into(), issued: -1, expires: 5 }), Change::remove(Table::Objects, "o")];
         assert_eq!(read_changes(&changes(&all)), Ok(all.clone()));
-        assert_eq!(read_key(&key(&all[0].key)), Ok(all[0].key.clone()));
+        assert_eq!(read_key(&encode(&all[0].key)), Ok(all[0].key.clone()));
         let bytes = changes(&all);
         for (raw, change) in raw_changes(&bytes).expect("the same changes").iter().zip(&all) {
-            assert_eq!((raw.key(), raw.row()), (key(&change.key), change.row.as_ref().map(row)));
+            assert_eq!((raw.key(), raw.row()), (encode(&change.key), change.row.as_ref().map(encode)));
         }
         assert!(raw_changes(&bytes[..bytes.len() - 1]).is_err());
-        let mut bytes = row(&Row::Version(7));
+        let mut bytes = encode(&Row::Version(7));
         assert_eq!(read_row(&bytes), Ok(Row::Version(7)));
         bytes[0] = 9;
         assert!(read_row(&bytes).is_err_and(|why| why.contains("version 9")));

@@ -129,10 +129,10 @@ impl Store {
     pub fn fold(&mut self, large: Option<&Batch>) -> Result<(), StoreError> {
         let last = self.journal.next() - 1;
         let ring = self.path.with_file_name(journal::FILE);
-        let mut payloads = self.journal.unfolded().map_err(|why| StoreError::Io { path: ring.clone(), why })?;
-        payloads.extend(large.map(|batch| record::changes(&batch.changes)));
+        let payloads = self.journal.unfolded().map_err(|why| StoreError::Io { path: ring.clone(), why })?;
+        let large = large.map(|batch| record::changes(&batch.changes));
         let mut all = Vec::new();
-        for payload in &payloads {
+        for payload in payloads.iter().chain(large.as_deref()) {
             all.extend(record::raw_changes(payload).map_err(|what| StoreError::Corrupt { path: ring.clone(), what })?);
         }
         redb_result(&self.path, commit(&self.database, last_words(all), last))?;

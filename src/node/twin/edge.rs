@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::request::{self, Request};
@@ -12,6 +13,20 @@ use crate::node::ids::DeviceId;
 use crate::node::now::Now;
 use crate::node::store::{Change, Row, Table};
 use crate::wire::topic::{self, Verb};
+
+/// All devices, each written as soon as it is viewed: a tree of a thousand would
+/// be a megabyte of small pieces.
+#[derive(Serialize)]
+struct List<'a> {
+    #[serde(serialize_with = "views")]
+    devices: &'a BTreeMap<DeviceId, Device>,
+    event_id: &'a str,
+    timestamp: i64,
+}
+
+fn views<S: Serializer>(devices: &BTreeMap<DeviceId, Device>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(devices.iter().map(|(id, device)| device.view(id.as_str())))
+}
 
 impl Twins {
     /// A device said something by MQTT, or was asked.
@@ -39,8 +54,7 @@ impl Twins {
         let topic = topic::of_node(&self.node, "membership/get/result");
         match request::event(payload) {
             Ok((_, event)) => {
-                let devices: Vec<Value> = self.devices.iter().map(|(id, device)| device.view(id.as_str())).collect();
-                effects.say(topic, say::bytes(&json!({ "event_id": event, "timestamp": now.wall.0, "devices": devices })));
+                effects.say(topic, say::bytes(&List { event_id: &event, timestamp: now.wall.0, devices: &self.devices }));
             }
             Err(()) => effects.say(topic, say::refusal(&Refusal::bad("", "Unmarshal get membership info failed: a JSON object was expected"), now.wall.0)),
         }
