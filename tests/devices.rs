@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use selvedge::cloud::objects::name;
+use selvedge::node::dmi::Ask;
+use selvedge::wire::dmi::{DeviceStatus, ReportDeviceStatusRequest, Twin, TwinProperty};
 use serde_json::{Value, json};
 
 use crate::sim::World;
@@ -184,6 +186,27 @@ fn a_broker_that_flaps_loses_nothing_of_qos_1() {
 
 fn uploaded(world: &World) -> Vec<String> {
     world.cloud.uploads().map(|upload| upload["content"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Whenever the agent dies: what a mapper's report was answered for is there
+/// afterwards.
+#[test]
+fn a_mapper_that_was_answered_is_believed() {
+    let (mut answered, mut unanswered) = (0, 0);
+    for at in 0..40 {
+        let mut world = thermometer(at);
+        let reported = TwinProperty { value: "7".into(), ..TwinProperty::default() };
+        let twin = Twin { property_name: "t".into(), reported: Some(reported), ..Twin::default() };
+        let reported_device = Some(DeviceStatus { twins: vec![twin], ..DeviceStatus::default() });
+        world.mapper_asks(Ask::ReportStatus(ReportDeviceStatusRequest { device_name: "thermo".into(), device_namespace: "default".into(), reported_device }));
+        world.run(Duration::from_millis(at));
+        let safe = world.mapper_answers == 1;
+        world.reboot();
+        world.run(90 * SECOND);
+        assert!(!safe || shown(&world, "t").as_deref() == Some("7"), "died at {at} ms");
+        *(if safe { &mut answered } else { &mut unanswered }) += 1;
+    }
+    assert!(answered > 5 && unanswered > 5, "{answered} were answered, {unanswered} were not");
 }
 
 /// Twenty values and twenty user messages; the agent or the power dies at some

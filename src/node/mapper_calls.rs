@@ -19,33 +19,30 @@ impl Node {
         self.learn_devices();
         match self.mappers.asked(now, ask) {
             Asked::Registered(reply) => {
-                self.mapper_registered(call, reply);
+                self.write_mappers();
+                self.answer_when_safe(call, reply);
                 self.tell_mappers(now);
             }
-            Asked::Report(report) => {
-                let answer = self.report_from_mapper(now, report);
-                self.answer_mapper(call, answer);
-            }
-            Asked::Refused(refusal) => self.answer_mapper(call, Err(refusal)),
+            Asked::Report(report) => match self.report_from_mapper(now, report) {
+                Ok(reply) => self.answer_when_safe(call, reply),
+                Err(refusal) => self.refuse_mapper(call, refusal),
+            },
+            Asked::Refused(refusal) => self.refuse_mapper(call, refusal),
         }
     }
 
-    fn answer_mapper(&mut self, call: CallId, answer: Result<Reply, Refusal>) {
-        if answer.is_err() {
-            self.count("refused_mapper_calls");
-        }
-        self.mappers.answer(call, answer);
+    fn refuse_mapper(&mut self, call: CallId, refusal: Refusal) {
+        self.count("refused_mapper_calls");
+        self.mappers.answer(call, Err(refusal));
     }
 
-    /// Disk before deed: a mapper that was answered is not forgotten. But one
-    /// that gets no answer ends, so it is answered while the disk takes nothing.
-    fn mapper_registered(&mut self, call: CallId, reply: Reply) {
-        let changes = self.mappers.changes();
-        let ticket = self.disk.join(changes);
-        if self.disk.trouble.is_some() {
-            self.mappers.answer(call, Ok(reply));
-        } else {
-            self.disk.hold(ticket, Held::Mapper(call, reply));
+    /// Disk before deed: a mapper that was answered is not forgotten, nor is what
+    /// it said. But one that gets no answer ends, so it is answered while the
+    /// disk takes nothing.
+    fn answer_when_safe(&mut self, call: CallId, reply: Reply) {
+        match self.disk.unsettled().filter(|_| self.disk.trouble.is_none()) {
+            Some(ticket) => self.disk.hold(ticket, Held::Mapper(call, reply)),
+            None => self.mappers.answer(call, Ok(reply)),
         }
     }
 
@@ -71,6 +68,10 @@ impl Node {
         }
         self.learn_devices();
         self.mappers.work(now);
+        self.write_mappers();
+    }
+
+    fn write_mappers(&mut self) {
         let changes = self.mappers.changes();
         if !changes.is_empty() {
             self.disk.join(changes);

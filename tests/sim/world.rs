@@ -11,7 +11,8 @@ use selvedge::cloud::objects::{self, Name, condition};
 use selvedge::config::{Config, file};
 use selvedge::node::Node;
 use selvedge::node::chance::Chance;
-use selvedge::node::ids::{ContainerId, PodUid, Session};
+use selvedge::node::dmi;
+use selvedge::node::ids::{CallId, ContainerId, PodUid, Session};
 use selvedge::node::input::{Input, LinkEnd};
 use selvedge::node::link;
 use selvedge::node::now::{Mono, Now, Wall};
@@ -57,6 +58,8 @@ pub struct World {
     pub runtime: Runtime,
     pub disk: Disk,
     pub broker: Broker,
+    /// Reports of mappers that were answered.
+    pub mapper_answers: usize,
     pub network: Network,
     pub chance: Chance,
     millis: u64,
@@ -90,6 +93,7 @@ impl World {
             runtime: Runtime::default(),
             disk: Disk::default(),
             broker: Broker::default(),
+            mapper_answers: 0,
             network: Network::Up,
             chance: Chance::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             millis: 1000,
@@ -179,6 +183,12 @@ impl World {
             self.later(1, Event::Node(input));
         }
         number
+    }
+
+    /// A mapper asks the node.
+    pub fn mapper_asks(&mut self, ask: dmi::Ask) {
+        self.counted += 1;
+        self.later(1, Event::Node(Input::MapperAsked(CallId(self.counted), ask)));
     }
 
     fn runtime_is_reached(&mut self) {
@@ -416,6 +426,9 @@ impl World {
         }
         while let Some(order) = node.poll_bus() {
             self.broker.obey(order);
+        }
+        while let Some(order) = node.poll_dmi() {
+            self.mapper_answers += usize::from(matches!(order, dmi::Order::Answer(_, Ok(_))));
         }
         while node.poll_answer().is_some() {}
         self.node = Some(node);
