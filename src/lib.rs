@@ -12,7 +12,7 @@
 //! | [`config`] | the TOML file as typed, complete settings, or all its faults |
 //! | [`agent`] | the one loop between the node and its shells |
 //! | [`modules`] | which shells this build has; the only place that asks for features |
-//! | [`node`] | **all decisions**, pure: link, presence, meta, pods, events, twins, mappers, spool |
+//! | [`node`] | **all decisions**, pure: link, presence, meta, pods, eviction, events, twins, mappers, spool |
 //! | [`wire`] | the cloud's messages, Kubernetes objects, CRI's and DMI's messages, pure |
 //! | `edgehub` | shell: joins the cloud, the WebSocket over mTLS |
 //! | `metamanager` | shell: what must survive, in a journal folded into redb |

@@ -12,6 +12,8 @@ mod devices;
 #[cfg(feature = "edged")]
 mod doctor;
 #[cfg(feature = "cloud")]
+mod eviction;
+#[cfg(feature = "cloud")]
 mod link;
 #[cfg(feature = "cloud")]
 mod live;

@@ -70,6 +70,9 @@ root = "$run/kubelet"
 pod_logs = "$run/pods"
 container_logs = "$run/containers"
 cgroup_root = "selvedge-demo"
+# Your disk may be fuller than that of a device.
+eviction_disk = 0
+eviction_memory = "0"
 [eventbus]
 server = "unix://$run/mqtt.sock"
 [dmi]

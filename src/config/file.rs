@@ -7,7 +7,8 @@ use toml::Table;
 
 use super::reader::{Faults, Section, is_address, nearest};
 use super::{
-    Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EmbeddedBroker, EventBus, Listen, MetaManager, NodeConfig, Secret, ServiceBus, Taint,
+    Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EmbeddedBroker, EventBus, Eviction, Listen, MetaManager, NodeConfig, Secret, ServiceBus,
+    Taint,
 };
 use crate::wire::quantity::Quantity;
 
@@ -190,6 +191,7 @@ fn edged(file: &mut Table, faults: &mut Faults) -> Edged {
         allowed_unsafe_sysctls: section.list("allowed_unsafe_sysctls"),
         image_gc_high: section.number("image_gc_high", 85, 1, 100),
         image_gc_low: section.number("image_gc_low", 80, 0, 99),
+        eviction: Eviction { memory: section.size("eviction_memory", 100 << 20, 0), disk: section.number("eviction_disk", 10, 0, 50) },
         use_local_image_offline: section.flag("use_local_image_offline", true),
     };
     if config.image_gc_low >= config.image_gc_high {

@@ -138,9 +138,20 @@ pub struct Edged {
     pub image_gc_high: u8,
     /// Disk use in percent at which that ends.
     pub image_gc_low: u8,
+    /// When pods have to make room.
+    pub eviction: Eviction,
     /// With policy Always, a local image is better than none while no registry
     /// can be reached.
     pub use_local_image_offline: bool,
+}
+
+/// What must stay free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Eviction {
+    /// Bytes of memory, on a small machine a tenth of it; 0 for none.
+    pub memory: u64,
+    /// Percent of the disk, and half as many of its inodes; 0 for none.
+    pub disk: u8,
 }
 
 /// What devices say.

@@ -59,6 +59,8 @@ calls! {
     list_containers(ListContainersRequest) -> ListContainersResponse, "/runtime.v1.RuntimeService/ListContainers", READ;
     /// A container at length.
     container_status(ContainerStatusRequest) -> ContainerStatusResponse, "/runtime.v1.RuntimeService/ContainerStatus", READ;
+    /// What containers use.
+    list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse, "/runtime.v1.RuntimeService/ListContainerStats", READ;
     /// Begins a new log file.
     reopen_container_log(ReopenContainerLogRequest) -> Empty, "/runtime.v1.RuntimeService/ReopenContainerLog", READ;
     /// An image.

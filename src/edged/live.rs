@@ -46,6 +46,7 @@ fn config(socket: PathBuf, root: &std::path::Path) -> config::Edged {
         allowed_unsafe_sysctls: Vec::new(),
         image_gc_high: 85,
         image_gc_low: 80,
+        eviction: config::Eviction::default(),
         use_local_image_offline: true,
     }
 }

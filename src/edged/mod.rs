@@ -20,6 +20,7 @@ mod operate;
 mod probe;
 mod seen;
 pub mod subpath;
+mod usage;
 pub mod volumes;
 mod watch;
 
@@ -96,6 +97,7 @@ impl Edged {
             Order::Probe(probe) => tasks.spawn(probe::run(shell, probe)),
             Order::Relist => shell.relist.ask(),
             Order::RemoveImage(image) => tasks.spawn(async move { shell.remove_image(&image).await }),
+            Order::Measure(pods) => tasks.spawn(async move { usage::measure(&shell, pods).await }),
             Order::RotateLog(container) => tasks.spawn(async move { logs::rotate(&shell, &container).await }),
         }
     }

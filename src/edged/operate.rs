@@ -57,7 +57,7 @@ async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Fa
     let _turn = match &step {
         // Ends take their time and must not wait for others' ends.
         Step::Stop { .. } | Step::PostStart { .. } => None,
-        Step::Prepare(_) | Step::EnsureImage(_) | Step::MakeSandbox(_) | Step::Start(_) | Step::Remove { .. } | Step::Clean { .. } => {
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::MakeSandbox(_) | Step::Start(_) | Step::Remove { .. } | Step::Empty | Step::Clean { .. } => {
             Some(shell.steps.acquire().await)
         }
     };
@@ -69,6 +69,7 @@ async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Fa
         Step::PostStart { container, hook } => post_start(shell, &container, &hook).await,
         Step::Stop { containers, sandboxes } => stop(shell, containers, sandboxes).await,
         Step::Remove { containers, sandboxes } => remove(shell, containers, sandboxes).await,
+        Step::Empty => empty(shell, uid).await,
         Step::Clean { key, cgroups } => clean(shell, uid, key, cgroups).await,
     }
 }
@@ -79,7 +80,7 @@ fn key_of(step: &Step) -> Option<PodKey> {
         Step::MakeSandbox(config) => config,
         Step::Start(start) => &start.sandbox_config,
         Step::Clean { key, .. } => return Some(key.clone()),
-        Step::Prepare(_) | Step::EnsureImage(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } => return None,
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty => return None,
     };
     config.metadata.as_ref().map(|pod| PodKey { namespace: pod.namespace.clone(), name: pod.name.clone() })
 }
@@ -268,6 +269,15 @@ async fn remove_container(shell: &Shell, id: &ContainerId) -> Result<(), Failure
     shell.on_disk(move || files::remove_log(Path::new(&status.log_path), &link)).await.map_err(failed(FailedAt::Stop))
 }
 
+async fn empty(shell: &Shell, uid: &PodUid) -> Result<Outcome, Failure> {
+    let (root, uid) = (shell.config.root.clone(), uid.to_string());
+    let work = move || {
+        subpath::unbind_all(&root, &uid).map_err(failed(FailedAt::Stop))?;
+        volumes::empty(&root, &uid).map_err(failed(FailedAt::Stop))
+    };
+    shell.on_disk(work).await.map(|()| Outcome::Done)
+}
+
 async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroups: Vec<String>) -> Result<Outcome, Failure> {
     let (config, uid, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
     let work = move || {
@@ -277,7 +287,7 @@ async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroups: Vec<String>) -
         for cgroup in &cgroups {
             cgroup::remove(cgroup, systemd).map_err(failed(FailedAt::Stop))?;
         }
-        let logs = config.pod_logs.join(format!("{}_{}_{uid}", key.namespace, key.name));
+        let logs = files::log_directory(&config.pod_logs, &uid, &key);
         files::remove_links_into(&config.container_logs, &logs).map_err(failed(FailedAt::Stop))?;
         files::remove_tree(&logs).map_err(failed(FailedAt::Stop))
     };

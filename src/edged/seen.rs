@@ -261,6 +261,11 @@ pub(super) fn log_link(labels: &Labels, id: &str) -> String {
     files::link_name(part(NAME), part(NAMESPACE), part(CONTAINER), id)
 }
 
+/// The pod's uid and the container's name that labels tell.
+pub(super) fn owner(labels: &Labels) -> Option<(&str, &str)> {
+    Some((labels.get(UID)?, labels.get(CONTAINER)?))
+}
+
 /// Uid of the pod that labels name.
 pub(super) fn uid(labels: &Labels) -> Option<PodUid> {
     labels.get(UID).map(|uid| uid.as_str().into())

@@ -49,7 +49,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
     for (resource, json) in meta.all(kind::POD) {
         match kube::read::<Pod>(&json) {
-            Ok(pod) => pods.want(now, Rc::new(pod)),
+            Ok(pod) => pods.restore(now, Rc::new(pod)),
             Err(why) => log::error!(target: "metamanager", "stored object '{resource}' cannot be read: {why}"),
         }
     }

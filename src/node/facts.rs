@@ -5,6 +5,7 @@ use super::Node;
 use super::images::{self, Room};
 use super::nodestatus::{Facts, Health};
 use super::now::Now;
+use super::pressure::memory_threshold;
 use super::runtime;
 
 impl Node {
@@ -12,10 +13,12 @@ impl Node {
         Health {
             runtime_version: self.runtime.version(),
             not_ready: self.not_ready(),
+            pressure: self.gauge.pressure(),
             store: self.disk.trouble.clone(),
             images: self.images.all(),
             max_images: self.settings.edged.max_images,
             max_pods: self.settings.edged.max_pods,
+            kept_free: memory_threshold(&self.facts, self.settings.edged.eviction),
             reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
         }
     }
@@ -36,6 +39,7 @@ impl Node {
             // Dialing may work now.
             self.link.network_changed(now);
         }
+        self.gauge.read(now.mono, &facts, self.settings.edged.eviction);
         self.facts = facts;
         self.facts_known = true;
     }

@@ -95,6 +95,8 @@ pub enum Input {
     /// A call to a mapper ended.
     MapperAnswered(CallId, Result<(), super::dmi::MapperFailure>),
 
+    /// What pods use.
+    Usage(Vec<super::runtime::PodUsage>),
     /// The machine: capacity, addresses, pressure.
     Facts(Box<super::presence::Facts>),
     /// Somebody asks locally.

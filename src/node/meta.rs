@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::ids::Ticket;
 use super::now::{Mono, Wall};
@@ -96,7 +96,8 @@ impl Incoming {
         let version = metadata.remove("resourceVersion").and_then(|version| version.as_str()?.parse().ok()).unwrap_or(0);
         let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
         if resource.kind == kind::POD && matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
-            object.insert("status".into(), json!({ "phase": status["phase"] }));
+            let told = ["phase", "reason", "message"].into_iter().filter_map(|member| Some((member.to_owned(), status.get(member)?.clone())));
+            object.insert("status".into(), told.collect::<serde_json::Map<_, _>>().into());
         }
         Ok(Self { name: resource.to_string(), uid, version, json: value.to_string().into(), status })
     }

@@ -24,6 +24,7 @@ mod devices;
 mod disk;
 pub mod dmi;
 mod events;
+mod evict;
 mod facts;
 pub mod ids;
 mod images;
@@ -38,6 +39,7 @@ mod orphans;
 mod outbox;
 pub mod pod;
 pub mod presence;
+mod pressure;
 mod purpose;
 mod reports;
 pub mod runtime;
@@ -106,6 +108,8 @@ pub struct Node {
     mappers: Mappers,
     facts: Facts,
     facts_known: bool,
+    gauge: pressure::Gauge,
+    eviction: evict::Eviction,
     /// Why the store is not to be trusted, until the cloud has told.
     lost: Option<String>,
     /// The cloud is still to be asked for all pods of this node.
@@ -158,6 +162,8 @@ impl Node {
             mappers,
             facts: Facts::default(),
             facts_known: false,
+            gauge: pressure::Gauge::default(),
+            eviction: evict::Eviction::default(),
             recall: known_lost.is_some(),
             lost: known_lost,
             fresh,
@@ -232,7 +238,9 @@ impl Node {
             Input::Facts(facts) => {
                 self.learn(now, *facts);
                 self.collect_images(now);
+                self.look_for_room();
             }
+            Input::Usage(usage) => self.make_room(now, &usage),
             Input::Asked(id, ask) => self.asked(now, id, &ask),
             Input::Stop => {
                 self.stopping = true;
@@ -307,6 +315,7 @@ impl Node {
         }
         let world = World {
             config: &self.settings.edged,
+            pressure: self.gauge.pressure(),
             node: &self.settings.node.name,
             labels: &self.presence.labels,
             facts: &self.facts,

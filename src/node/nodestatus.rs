@@ -9,14 +9,13 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 
 use super::now::Now;
+use super::pressure::Pressure;
 use super::runtime::ImageSeen;
 use crate::config::NodeConfig;
 use crate::wire::rfc3339;
 
 /// Version of Kubernetes this node speaks, with the suffix the cloud parses.
 pub const KUBELET_VERSION: &str = concat!("v1.32.10-kubeedge-v1.23.0-selvedge-", env!("CARGO_PKG_VERSION"));
-/// Memory below this is pressure: 100 MiB, or a tenth on small machines.
-const MEMORY_PRESSURE: u64 = 100 << 20;
 
 /// The machine as it is now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -74,6 +73,8 @@ pub struct Health {
     pub runtime_version: String,
     /// Why pods cannot run.
     pub not_ready: Vec<String>,
+    /// What the machine ran out of.
+    pub pressure: Pressure,
     /// Why nothing can be stored.
     pub store: Option<String>,
     /// Images in the runtime, largest first.
@@ -82,6 +83,8 @@ pub struct Health {
     pub max_images: usize,
     /// At most so many pods.
     pub max_pods: u32,
+    /// Bytes of memory that pods leave free.
+    pub kept_free: u64,
     /// Kept from pods: milli-CPU and bytes.
     pub reserved: (i64, i64),
 }
@@ -156,21 +159,14 @@ fn resources(facts: &Facts, health: &Health) -> (Value, Value) {
     if cpu > 0 {
         allocatable.insert("cpu".into(), format!("{}m", (u64::from(facts.cpus) * 1000).saturating_sub(cpu)).into());
     }
-    let free = facts.memory.saturating_sub(memory).saturating_sub(huge).saturating_sub(pressure(facts));
+    let free = facts.memory.saturating_sub(memory).saturating_sub(huge).saturating_sub(health.kept_free);
     allocatable.insert("memory".into(), format!("{}Ki", free >> 10).into());
     allocatable.insert("ephemeral-storage".into(), (facts.disk - facts.disk / 10).to_string().into());
     (capacity.into(), allocatable.into())
 }
 
-fn pressure(facts: &Facts) -> u64 {
-    MEMORY_PRESSURE.min(facts.memory / 10)
-}
-
 fn conditions(facts: &Facts, health: &Health, before: &Value, now: Now) -> Value {
-    let low = |free: u64, all: u64, percent: u64| all > 0 && free < all / 100 * percent;
-    let memory = facts.memory > 0 && facts.memory_available < pressure(facts);
-    let disk = low(facts.disk_available, facts.disk, 10) || low(facts.inodes_available, facts.inodes, 5);
-    let pids = facts.pids > 0 && facts.pids_used > facts.pids / 10 * 9;
+    let Pressure { memory, disk, pids } = health.pressure;
     let mut all = vec![
         pressed(
             "MemoryPressure",

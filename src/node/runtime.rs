@@ -58,6 +58,8 @@ pub enum Step {
         /// Sandboxes.
         sandboxes: Vec<SandboxId>,
     },
+    /// Take away the volumes of a pod that ended; its logs stay.
+    Empty,
     /// Take away all that is left of a pod: mounts, directories, cgroup, logs.
     Clean {
         /// Its name, for the log directory.
@@ -78,6 +80,7 @@ impl Step {
             Self::PostStart { .. } => "postStart",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
+            Self::Empty => "empty",
             Self::Clean { .. } => "clean",
         }
     }
@@ -497,6 +500,28 @@ pub enum Order {
     Relist,
     /// Remove an image nobody uses.
     RemoveImage(String),
+    /// Look at what pods use; answered by `Usage`.
+    Measure(Vec<(PodUid, PodKey)>),
     /// Move a grown log aside and let the runtime begin a new file.
     RotateLog(ContainerId),
+}
+
+/// What a pod uses now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodUsage {
+    /// Which.
+    pub pod: PodUid,
+    /// Its containers, by name.
+    pub containers: BTreeMap<String, ContainerUsage>,
+    /// Bytes in its emptyDir volumes on disk, by name.
+    pub volumes: BTreeMap<String, u64>,
+}
+
+/// What a container uses now, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContainerUsage {
+    /// Memory.
+    pub memory: u64,
+    /// What it wrote beside its volumes: its layer and its logs.
+    pub disk: u64,
 }

@@ -204,7 +204,7 @@ fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
                 }
                 return (sandbox.expect("it came before"), start.config);
             }
-            Step::Prepare(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Clean { .. } => Outcome::Done,
+            Step::Prepare(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Clean { .. } => Outcome::Done,
         };
         node.handle(instant, Input::Done { op: op.id, pod: op.pod, result: Ok(outcome), seen });
     }

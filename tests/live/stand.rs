@@ -64,7 +64,7 @@ impl Stand {
     pub fn configure(&self, more: &str) {
         let dir = self.dir.display();
         let text = format!(
-            "[edgehub]\n{more}ca = \"{dir}/ca.crt\"\ncertificate = \"{dir}/node.crt\"\nkey = \"{dir}/node.key\"\n[metamanager]\ndir = \"{dir}/state\"\n[edged]\nruntime = \"{}\"\nroot = \"{dir}/kubelet\"\npod_logs = \"{dir}/pods\"\ncontainer_logs = \"{dir}/containers\"\ncgroup_root = \"selvedge-live\"\n[dmi]\nsocket = \"{dir}/dmi.sock\"\n[control]\nsocket = \"{dir}/agent.sock\"\n",
+            "[edgehub]\n{more}ca = \"{dir}/ca.crt\"\ncertificate = \"{dir}/node.crt\"\nkey = \"{dir}/node.key\"\n[metamanager]\ndir = \"{dir}/state\"\n[edged]\nruntime = \"{}\"\nroot = \"{dir}/kubelet\"\npod_logs = \"{dir}/pods\"\ncontainer_logs = \"{dir}/containers\"\ncgroup_root = \"selvedge-live\"\neviction_memory = \"0\"\neviction_disk = 0\n[dmi]\nsocket = \"{dir}/dmi.sock\"\n[control]\nsocket = \"{dir}/agent.sock\"\n",
             self.runtime.display()
         );
         std::fs::write(self.config(), text).expect("room");

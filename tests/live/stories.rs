@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use selvedge::cloud::objects::condition;
 use selvedge::node::chance::Chance;
+use serde_json::json;
 
 use super::stand::{OBEDIENT, Stand, pause, pod};
 
@@ -87,6 +88,30 @@ fn a_pod_that_will_not_end_is_ended_by_force() {
         let took = stand.until("nothing is left", |stand| stand.pod(name).is_none() && stand.containers().is_empty());
         assert!(took < Duration::from_secs(10), "{name}: {took:?}");
     }
+}
+
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_pod_that_overfills_its_volume_makes_room() {
+    let stand = Stand::up("evict");
+    let mut greedy = pod("greedy", &format!("sleep 1; dd if=/dev/zero of=/scratch/file bs=64k count=48; {OBEDIENT}"));
+    greedy["spec"]["volumes"] = json!([{ "name": "scratch", "emptyDir": { "sizeLimit": "1Mi" } }]);
+    greedy["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "scratch", "mountPath": "/scratch" }]);
+    greedy["spec"]["terminationGracePeriodSeconds"] = 300.into();
+    stand.apply(&greedy);
+    stand.apply(&pod("modest", OBEDIENT));
+    stand.until("both are ready", |stand| stand.is_ready("greedy") && stand.is_ready("modest"));
+    stand.until("it is evicted", |stand| stand.pod("greedy").is_some_and(|pod| pod["status"]["phase"] == "Failed"));
+    let status = stand.pod("greedy").expect("it is shown")["status"].clone();
+    assert_eq!((&status["reason"], &status["message"]), (&json!("Evicted"), &json!("Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". ")));
+    let uid = stand.pod("greedy").expect("it is shown")["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let directory = stand.dir.join("kubelet/pods").join(uid);
+    stand.until("its volumes are gone", |_| !directory.join("volumes").exists());
+    let logs = stand.command(&["logs", "greedy"]).output().expect("the program");
+    assert!(String::from_utf8_lossy(&logs.stdout).contains("48+0 records out"), "its logs are still there: {logs:?}");
+    assert!(stand.is_ready("modest"));
+    stand.delete("greedy", None);
+    stand.until("nothing is left", |stand| stand.pod("greedy").is_none() && !directory.exists());
 }
 
 /// As an agent leaves it that dies between the end of a pod and its clean-up.

@@ -1,11 +1,13 @@
 //! A container runtime: sandboxes and containers that live, end, ignore TERM and
 //! fail. It answers ops after a while and outlives the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use selvedge::node::now::Wall;
-use selvedge::node::runtime::{ContainerSeen, ContainerState, Exit, FailedAt, Failure, Image, Outcome, PodSeen, SandboxSeen, Start, Step};
+use selvedge::node::runtime::{
+    ContainerSeen, ContainerState, ContainerUsage, Exit, FailedAt, Failure, Image, Outcome, PodSeen, PodUsage, SandboxSeen, Start, Step,
+};
 use selvedge::wire::cri;
 
 /// Everything in the runtime, by pod.
@@ -23,6 +25,10 @@ pub struct Runtime {
     pub directories: BTreeMap<PodUid, PodKey>,
     /// Numbers of the instances that ran last, whose logs are there.
     logs: BTreeMap<(PodUid, String), u32>,
+    /// Pods whose volumes were taken away.
+    pub emptied: BTreeSet<PodUid>,
+    /// What containers and a volume `scratch` use, by pod name.
+    pub uses: BTreeMap<String, (ContainerUsage, u64)>,
     /// Every op fails.
     pub broken: bool,
 }
@@ -75,8 +81,14 @@ impl Runtime {
                 let grace = |id: &ContainerId, grace: u32| if self.behaviours.get(id) == Some(&Behaviour::Ignores) { u64::from(grace) * 1000 + 5 } else { 50 };
                 containers.iter().map(|stop| grace(&stop.container, stop.grace)).max().unwrap_or(5)
             }
-            Step::Remove { .. } | Step::Clean { .. } => 10,
+            Step::Remove { .. } | Step::Empty | Step::Clean { .. } => 10,
         }
+    }
+
+    /// What a pod uses.
+    pub fn usage(&self, uid: &PodUid, key: &PodKey) -> PodUsage {
+        let (container, volume) = self.uses.get(&key.name).copied().unwrap_or_default();
+        PodUsage { pod: uid.clone(), containers: [("c".to_owned(), container)].into(), volumes: [("scratch".to_owned(), volume)].into() }
     }
 
     /// The pod as it is now, also when nothing is left.
@@ -86,12 +98,16 @@ impl Runtime {
 
     /// Carries a step out.
     pub fn carry_out(&mut self, wall: Wall, uid: &PodUid, step: &Step) -> (Result<Outcome, Failure>, Later) {
-        if self.broken && !matches!(step, Step::Stop { .. } | Step::Remove { .. } | Step::Clean { .. }) {
+        if self.broken && !matches!(step, Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Clean { .. }) {
             return (Err(Failure { at: FailedAt::Runtime, message: "it is broken".to_owned() }), Later::Nothing);
         }
         let mut later = Later::Nothing;
         let outcome = match step {
             Step::PostStart { .. } => Outcome::Done,
+            Step::Empty => {
+                self.emptied.insert(uid.clone());
+                Outcome::Done
+            }
             Step::Prepare(wish) => {
                 let [_, name, namespace] =
                     wish.logs.rsplit('/').next().unwrap_or_default().rsplitn(3, '_').collect::<Vec<_>>().try_into().expect("a log directory");

@@ -56,6 +56,7 @@ pub struct World {
     pub node: Option<Node>,
     pub cloud: Cluster,
     pub runtime: Runtime,
+    pub machine: Facts,
     pub disk: Disk,
     pub broker: Broker,
     /// Reports of mappers that were answered.
@@ -91,6 +92,7 @@ impl World {
             node: None,
             cloud: Cluster::default().salted(7),
             runtime: Runtime::default(),
+            machine: machine(),
             disk: Disk::default(),
             broker: Broker::default(),
             mapper_answers: 0,
@@ -151,7 +153,7 @@ impl World {
         assert!(self.node.is_none(), "one agent at a time");
         let seed = self.chance.draw();
         let mut node = Node::new(self.config.clone(), self.disk.restored(), seed, self.now());
-        node.handle(self.now(), Input::Facts(Box::new(facts())));
+        node.handle(self.now(), Input::Facts(Box::new(self.machine.clone())));
         self.node = Some(node);
         self.runtime_is_reached();
         self.broker_is_reached();
@@ -272,6 +274,11 @@ impl World {
             self.events.retain(|_, event| !matches!(event, Event::Op(_)));
             self.later(1, Event::Node(Input::RuntimeDown("no such file".to_owned())));
         }
+    }
+
+    /// The machine is looked at, as it is every half a minute.
+    pub fn look_at_machine(&mut self) {
+        self.later(1, Event::Node(Input::Facts(Box::new(self.machine.clone()))));
     }
 
     /// A container dies without anybody asking.
@@ -494,6 +501,10 @@ impl World {
                 let all = self.runtime.pods.values().cloned().collect();
                 self.later(2, Event::Node(Input::Relisted(all)));
             }
+            Order::Measure(pods) => {
+                let usage = pods.iter().map(|(uid, key)| self.runtime.usage(uid, key)).collect();
+                self.later(5, Event::Node(Input::Usage(usage)));
+            }
             Order::RemoveImage(_) | Order::RotateLog(_) => {}
         }
     }
@@ -565,7 +576,7 @@ fn nothing(uid: &PodUid) -> selvedge::node::runtime::PodSeen {
     selvedge::node::runtime::PodSeen { uid: uid.clone(), key, sandboxes: Vec::new(), containers: Vec::new() }
 }
 
-fn facts() -> Facts {
+fn machine() -> Facts {
     Facts {
         hostname: "edge".to_owned(),
         ips: vec!["192.0.2.7".to_owned()],

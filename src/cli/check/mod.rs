@@ -197,8 +197,14 @@ fn disk(config: &Config) -> Finding {
         Ok(stat) if stat.f_bavail * stat.f_frsize < 64 << 20 => {
             Finding::bad(Grade::Fail, "disk", format!("{} has less than 64 MiB free", dir.display()), "free some space")
         }
-        Ok(stat) if stat.f_bavail < stat.f_blocks / 10 => {
-            Finding::bad(Grade::Warn, "disk", format!("{} is more than 90 % full: the node reports disk pressure", dir.display()), "free some space")
+        Ok(stat) if stat.f_bavail < stat.f_blocks / 100 * u64::from(config.edged.eviction.disk) => {
+            let kept = config.edged.eviction.disk;
+            Finding::bad(
+                Grade::Warn,
+                "disk",
+                format!("{} has less than {kept} % free: pods have to make room", dir.display()),
+                "free some space, or lower edged.eviction_disk",
+            )
         }
         Ok(_) => Finding::ok("disk", format!("{} has room", dir.display())),
         Err(why) => Finding::bad(Grade::Fail, "disk", format!("{}: {why}", dir.display()), ""),

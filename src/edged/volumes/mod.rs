@@ -30,6 +30,9 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Kubernetes' name for the plugin.
+const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
 /// Makes a pod's directories and volumes ready; repeated, it brings changed
 /// contents in and touches nothing else.
 pub fn setup(root: &Path, uid: &str, volumes: &[VolumeSetup]) -> Result<(), Error> {
@@ -57,7 +60,7 @@ fn one(pod: &Path, volume: &VolumeSetup) -> io::Result<()> {
     match &volume.source {
         VolumeSource::HostPath { path, kind } => host_path::check(Path::new(path), *kind),
         VolumeSource::EmptyDir { memory } => {
-            let dir = pod.join("volumes/kubernetes.io~empty-dir").join(&volume.name);
+            let dir = pod.join("volumes").join(EMPTY_DIR).join(&volume.name);
             let new = !dir.is_dir();
             make(&dir, 0o777)?;
             if let Some(size) = memory {
@@ -106,13 +109,26 @@ pub fn is_mount_point(path: &Path) -> bool {
 
 /// Takes a pod's volumes and directories away.
 pub fn remove(root: &Path, uid: &str) -> Result<(), Error> {
-    let pod = pod_dir(root, uid);
-    let failed = |why| Error { volume: pod.display().to_string(), why };
-    if !pod.exists() {
+    take_away(&pod_dir(root, uid))
+}
+
+/// Takes only a pod's volumes away.
+pub fn empty(root: &Path, uid: &str) -> Result<(), Error> {
+    take_away(&pod_dir(root, uid).join("volumes"))
+}
+
+fn take_away(dir: &Path) -> Result<(), Error> {
+    let failed = |why| Error { volume: dir.display().to_string(), why };
+    if !dir.exists() {
         return Ok(());
     }
-    unmount_below(&pod).map_err(failed)?;
-    remove_tree(&pod, fs::metadata(&pod).map_err(failed)?.dev()).map_err(failed)
+    unmount_below(dir).map_err(failed)?;
+    remove_tree(dir, fs::metadata(dir).map_err(failed)?.dev()).map_err(failed)
+}
+
+/// Where the emptyDir volumes of a pod are.
+pub fn empty_dirs(root: &Path, uid: &str) -> PathBuf {
+    pod_dir(root, uid).join("volumes").join(EMPTY_DIR)
 }
 
 /// Unmounts everything at and below a directory, the innermost first. What is

@@ -5,8 +5,15 @@
 use std::collections::BTreeSet;
 
 use super::World;
-use super::render::{requests, sysctl_forbidden};
+use super::render::{Qos, qos, requests, sysctl_forbidden};
+use super::worker::EVICTED;
+use crate::node::pressure::Pressure;
 use crate::wire::kube::Pod;
+
+/// Pods of this priority and above keep the node alive.
+const CRITICAL: i32 = 2_000_000_000;
+/// Taint of a node that runs out of memory.
+const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 
 /// Why a pod is not let in: one word and a sentence.
 pub type Rejection = (&'static str, String);
@@ -24,6 +31,26 @@ pub fn admit(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Reject
     }
     resources(pod, others, world)?;
     ports(pod, others)
+}
+
+/// New pods stay away while others have to make room.
+pub fn pressure(pod: &Pod, pressure: Pressure) -> Result<(), Rejection> {
+    let tolerated = || pod.spec.tolerations.iter().any(|toleration| toleration.key.is_empty() || toleration.key == MEMORY_PRESSURE);
+    let condition = if is_critical(pod) {
+        return Ok(());
+    } else if pressure.disk {
+        "DiskPressure"
+    } else if pressure.memory && qos(pod) == Qos::BestEffort && !tolerated() {
+        "MemoryPressure"
+    } else {
+        return Ok(());
+    };
+    Err((EVICTED, format!("Pod was rejected: The node had condition: [{condition}]. ")))
+}
+
+/// A pod the node cannot do without.
+pub fn is_critical(pod: &Pod) -> bool {
+    pod.spec.priority.is_some_and(|priority| priority >= CRITICAL)
 }
 
 fn resources(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Rejection> {

@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 
 use super::order::is_initialized;
 use super::phase::Phase;
-use super::worker::Worker;
+use super::worker::{EVICTED, Fate, Worker};
 use crate::node::now::Now;
 use crate::wire::kube::Pod;
 use crate::wire::rfc3339;
+
+/// The condition of a pod that had to make room.
+const DISRUPTION: &str = "DisruptionTarget";
 
 struct Verdict {
     holds: bool,
@@ -26,7 +29,7 @@ impl Verdict {
 }
 
 /// All conditions this node sets.
-pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, containers: &[Value], now: Now) -> Value {
+pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &str)>, containers: &[Value], now: Now) -> Value {
     let ready = containers_ready(phase, containers);
     let pod_ready = gates(pod).map_or_else(
         || containers_ready(phase, containers),
@@ -40,7 +43,10 @@ pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, containers: &[Value]
         ("ContainersReady", ready),
         ("PodScheduled", Verdict::YES),
     ];
-    all.into_iter().map(|(kind, verdict)| condition(worker, pod, kind, &verdict, now)).collect()
+    let evicted = matches!(worker.fate, Fate::Failed { reason: EVICTED, .. }) || pod.status.conditions.iter().any(|told| told.kind == DISRUPTION);
+    let disruption = |(_, message): (&str, &str)| Verdict { holds: true, reason: "TerminationByKubelet", message: message.to_owned() };
+    let disrupted = why.filter(|_| evicted).map(|why| (DISRUPTION, disruption(why)));
+    all.into_iter().chain(disrupted).map(|(kind, verdict)| condition(worker, pod, kind, &verdict, now)).collect()
 }
 
 fn initialized(worker: &Worker, pod: &Pod, phase: Phase) -> Verdict {

@@ -28,6 +28,7 @@ use super::ids::{ContainerId, OpId, PodKey, PodUid};
 use super::images::short;
 use super::now::{Mono, Now};
 use super::presence::Facts;
+use super::pressure::Pressure;
 use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
 use crate::config;
 use crate::wire::kube::{self, Pod, PodStatus};
@@ -58,6 +59,8 @@ pub struct World<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The machine.
     pub facts: &'a Facts,
+    /// What the machine ran out of lately.
+    pub pressure: Pressure,
     /// The runtime groups by systemd slices.
     pub systemd: bool,
     /// Name of the runtime.
@@ -82,6 +85,15 @@ impl Pods {
         }
         worker.pod = Some(worker.with_status(pod));
         worker.dirty = true;
+    }
+
+    /// The cloud wanted a pod before this agent began.
+    pub fn restore(&mut self, now: Now, pod: Rc<Pod>) {
+        let uid = PodUid::from(pod.metadata.uid.as_str());
+        self.want(now, pod);
+        if let Some(worker) = self.workers.get_mut(&uid) {
+            worker.restored = true;
+        }
     }
 
     /// The cluster's view of a pod's status, newer than the last report.
@@ -252,7 +264,10 @@ impl Pods {
             return;
         }
         let others: Vec<&Pod> = self.workers.values().filter(|other| other.uid != *uid && other.counts()).filter_map(|other| other.pod.as_deref()).collect();
-        let verdict = admit::admit(&pod, &others, world);
+        // One that ran here before comes back after a reboot, however full the disk is.
+        let is_new = !worker.restored && pod.status.start_time.is_empty();
+        let pressure = if is_new { admit::pressure(&pod, world.pressure) } else { Ok(()) };
+        let verdict = pressure.and_then(|()| admit::admit(&pod, &others, world));
         let worker = self.workers.get_mut(uid).expect("it was there just now");
         if let Err((reason, message)) = verdict {
             worker.note(true, reason, message.clone(), None);

@@ -75,6 +75,10 @@ impl Worker {
                 memory.post_start = true;
             }
             (Doing::Sandbox | Doing::Stop(_) | Doing::Remove, _) => self.whole_again(),
+            (Doing::Empty, _) => {
+                self.emptied = true;
+                self.whole_again();
+            }
             (Doing::Clean, _) => {
                 self.cleaned = true;
                 self.whole_again();
@@ -113,7 +117,7 @@ impl Worker {
             }
             Doing::Prepare(_) => self.pod_failed(now, "FailedMount", message),
             Doing::Sandbox => self.pod_failed(now, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
-            Doing::Stop(_) | Doing::Remove | Doing::Clean => self.pod_failed(now, "FailedKillPod", message),
+            Doing::Stop(_) | Doing::Remove | Doing::Empty | Doing::Clean => self.pod_failed(now, "FailedKillPod", message),
         }
     }
 

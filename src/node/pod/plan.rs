@@ -53,7 +53,7 @@ fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> N
         return stop::everything(worker, pod, now);
     }
     match worker.fate {
-        Fate::Failed { .. } => return Next::Wait(None),
+        Fate::Failed { .. } => return empty(worker, now),
         // The final status is read from the containers, so they stay until the
         // cluster knows it.
         Fate::Deleted if !worker.told => return Next::Wait(None),
@@ -78,6 +78,12 @@ fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> N
     if worker.fate == Fate::Removed { Next::Gone } else { Next::Wait(None) }
 }
 
+/// What an ended pod kept on disk is room for others; its logs are still read.
+fn empty(worker: &Worker, now: Now) -> Next {
+    let done = || if worker.emptied { Next::Wait(None) } else { Next::Do(Step::Empty, Doing::Empty) };
+    barred(worker, now).unwrap_or_else(done)
+}
+
 /// The whole pod waits after a failure.
 fn barred(worker: &Worker, now: Now) -> Option<Next> {
     let until = worker.retry.until();
@@ -86,7 +92,7 @@ fn barred(worker: &Worker, now: Now) -> Option<Next> {
 
 fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next {
     if phase(worker, pod).is_terminal() {
-        return if worker.is_stopped() { Next::Wait(None) } else { stop::everything(worker, Some(pod), now) };
+        return if worker.is_stopped() { empty(worker, now) } else { stop::everything(worker, Some(pod), now) };
     }
     if let Some(next) = deadline(worker, pod, now) {
         return next;
@@ -114,7 +120,7 @@ fn deadline(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
         worker.wake_at(now.mono + (limit - lived), "active deadline");
         return None;
     }
-    worker.fate = Fate::Failed { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline".to_owned() };
+    worker.fate = Fate::Failed { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline".to_owned(), grace: None };
     worker.note(false, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline".to_owned(), None);
     Some(stop::everything(worker, Some(pod), now))
 }

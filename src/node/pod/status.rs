@@ -33,14 +33,15 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
     let phase = phase(worker, pod);
     let mut status = Map::new();
     status.insert("phase".into(), phase.as_str().into());
-    if let Some((reason, message)) = why(worker) {
+    let why = why(worker, pod);
+    if let Some((reason, message)) = why {
         status.insert("reason".into(), reason.into());
         status.insert("message".into(), message.into());
     }
     let init: Option<Vec<Value>> = pod.spec.init_containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
     let main: Option<Vec<Value>> = pod.spec.containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
     let (init, main) = (init?, main?);
-    status.insert("conditions".into(), conditions::conditions(worker, pod, phase, &main, now));
+    status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &main, now));
     if !matches!(worker.fate, Fate::Rejected { .. }) {
         if !init.is_empty() {
             status.insert("initContainerStatuses".into(), init.into());
@@ -55,9 +56,13 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
 }
 
 /// Why the pod as a whole is as it is, when its containers do not tell.
-fn why(worker: &Worker) -> Option<(&str, &str)> {
+fn why<'a>(worker: &'a Worker, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
+    // What the cluster was told of an end sticks, as its phase does.
+    if matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") && !pod.status.reason.is_empty() {
+        return Some((&pod.status.reason, &pod.status.message));
+    }
     match &worker.fate {
-        Fate::Rejected { reason, message } | Fate::Failed { reason, message } => Some((reason, message)),
+        Fate::Rejected { reason, message } | Fate::Failed { reason, message, .. } => Some((reason, message)),
         Fate::Run | Fate::Deleted | Fate::Removed => {
             worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported").map(|trouble| (trouble.reason, trouble.message.as_str()))
         }

@@ -63,7 +63,8 @@ fn grace(worker: &Worker, pod: Option<&Pod>) -> Option<i64> {
     match worker.fate {
         Fate::Deleted => pod.and_then(|pod| pod.metadata.deletion_grace_period_seconds),
         Fate::Removed => pod.and_then(|pod| pod.metadata.deletion_timestamp.as_ref()).map(|_| BY_FORCE),
-        Fate::Run | Fate::Rejected { .. } | Fate::Failed { .. } => None,
+        Fate::Failed { grace, .. } => grace,
+        Fate::Run | Fate::Rejected { .. } => None,
     }
 }
 

@@ -48,6 +48,10 @@ pub struct Worker {
     pub wake: Option<(Mono, &'static str)>,
     /// Volumes, cgroup and logs are gone.
     pub cleaned: bool,
+    /// The disk knew it when this agent began.
+    pub restored: bool,
+    /// Its volumes were taken away after it had ended.
+    pub emptied: bool,
     /// The status as the cluster shall see it.
     pub status: Rc<Value>,
     /// The status as the cluster was last told, or last told us.
@@ -61,6 +65,9 @@ pub struct Worker {
     /// What happened, for Kubernetes Events.
     pub events: Vec<Note>,
 }
+
+/// Reason of a pod that had to make room.
+pub const EVICTED: &str = "Evicted";
 
 /// What shall become of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +87,8 @@ pub enum Fate {
         reason: &'static str,
         /// A sentence.
         message: String,
+        /// Seconds it gets, if not as many as it asks for.
+        grace: Option<i64>,
     },
     /// The cloud wants it to end; then its object is deleted.
     Deleted,
@@ -104,6 +113,8 @@ pub enum Doing {
     Stop(Mono),
     /// Removing containers and sandboxes.
     Remove,
+    /// Taking its volumes away.
+    Empty,
     /// Taking the rest away.
     Clean,
 }
@@ -182,6 +193,8 @@ impl Worker {
             dirty: true,
             wake: None,
             cleaned: false,
+            restored: false,
+            emptied: false,
             status: Rc::default(),
             reported: None,
             told: false,

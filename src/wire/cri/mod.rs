@@ -9,12 +9,14 @@ mod container;
 mod image;
 mod runtime;
 mod sandbox;
+mod stats;
 mod status;
 
 pub use container::*;
 pub use image::*;
 pub use runtime::*;
 pub use sandbox::*;
+pub use stats::*;
 pub use status::*;
 
 /// A number that may be absent.

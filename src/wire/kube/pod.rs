@@ -25,6 +25,10 @@ pub struct Pod {
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded` or `Failed`; empty before the first.
     pub phase: String,
+    /// Why the pod as a whole is so, in one word.
+    pub reason: String,
+    /// And in a sentence.
+    pub message: String,
     /// Its first address.
     #[serde(rename = "podIP")]
     pub pod_ip: String,
