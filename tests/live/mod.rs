@@ -10,5 +10,6 @@ mod load;
 mod mapper;
 #[cfg(feature = "eventbus")]
 mod mosquitto;
+mod registry;
 pub mod stand;
 mod stories;

@@ -1,6 +1,8 @@
 //! What must hold on a real runtime.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -88,6 +90,31 @@ fn a_pod_that_will_not_end_is_ended_by_force() {
         let took = stand.until("nothing is left", |stand| stand.pod(name).is_none() && stand.containers().is_empty());
         assert!(took < Duration::from_secs(10), "{name}: {took:?}");
     }
+}
+
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_port_of_the_node_leads_into_the_pod() {
+    let stand = Stand::up("host-port");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+    let mut web = pod("web", "mkdir /www; echo hello from inside >/www/index.html; exec httpd -f -p 8080 -h /www");
+    web["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 8080, "hostPort": port }]);
+    stand.apply(&web);
+    stand.until("ready", |stand| stand.is_ready("web"));
+    let ask = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok().map(|_| answer)
+    };
+    stand.until("it answers", |_| ask().is_some_and(|answer| answer.contains("hello from inside")));
+    // Two pods cannot have it.
+    let mut other = web.clone();
+    other["metadata"]["name"] = "other".into();
+    stand.apply(&other);
+    stand.until("the other is rejected", |stand| stand.pod("other").is_some_and(|pod| pod["status"]["reason"] == "NodePorts"));
+    stand.delete("web", None);
+    stand.until("nothing answers any more", |_| ask().is_none());
 }
 
 #[test]

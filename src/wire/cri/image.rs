@@ -24,7 +24,7 @@ impl From<&str> for ImageSpec {
     }
 }
 
-/// Credentials for a registry. Only their address is printed.
+/// Credentials for a registry. Nothing of them is printed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
 pub struct AuthConfig {
@@ -50,7 +50,7 @@ pub struct AuthConfig {
 
 impl std::fmt::Debug for AuthConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "credentials for '{}'", self.server_address)
+        f.write_str("credentials")
     }
 }
 

@@ -65,7 +65,7 @@ pub fn auths(image: &str, secrets: &[Secret]) -> Vec<AuthConfig> {
         .flat_map(logins)
         .filter_map(|(key, login)| {
             let key = normal(&key);
-            fits(&key, &normal_image(image)).then(|| (key.clone(), credentials(&key, login)))
+            fits(&key, &normal_image(image)).then(|| (key, credentials(login)))
         })
         .collect();
     fitting.sort_by(|(a, _), (b, _)| b.cmp(a));
@@ -80,13 +80,15 @@ fn logins(secret: &Secret) -> BTreeMap<String, Login> {
     }
 }
 
-fn credentials(server: &str, login: Login) -> AuthConfig {
+/// Without the server's address, as kubelet gives them: containerd takes a bare
+/// host and port for no address, and then sends no credentials at all.
+fn credentials(login: Login) -> AuthConfig {
     let decoded = STANDARD.decode(login.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
     let (username, password) = match decoded.split_once(':') {
         Some((username, password)) => (username.to_owned(), password.trim_end_matches('\0').to_owned()),
         None => (login.username, login.password),
     };
-    AuthConfig { username, password, server_address: server.to_owned(), identity_token: login.identitytoken, ..Default::default() }
+    AuthConfig { username, password, identity_token: login.identitytoken, ..Default::default() }
 }
 
 fn normal(key: &str) -> String {
