@@ -10,10 +10,12 @@ use selvedge::node::ids::{Packet, Session};
 use selvedge::node::input::{Input, LinkEnd};
 use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::presence::Facts;
+use selvedge::node::store::{Key, Row};
 use selvedge::node::{Node, Restored, link};
 use selvedge::wire::message::{Message, operation};
 use serde_json::{Value, json};
 
+mod broker;
 mod differences;
 mod mappers;
 
@@ -32,6 +34,7 @@ struct Edge {
     dialed: Option<Session>,
     session: Session,
     offline: bool,
+    disk: BTreeMap<Key, Row>,
 }
 
 /// What a step led to.
@@ -44,10 +47,17 @@ struct Said {
 
 impl Edge {
     fn new() -> Self {
+        Self::started(BTreeMap::new())
+    }
+
+    /// With what an earlier one has on disk.
+    fn started(disk: BTreeMap<Key, Row>) -> Self {
         let config = file::parse("[node]\nname = \"edge1\"\n", "edge1").expect("a configuration");
         let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
-        let node = Node::new(config, Restored::default(), 7, now);
-        let mut edge = Self { node, millis: 1000, filters: Vec::new(), packets: 0, said: Said::default(), dialed: None, session: Session(0), offline: false };
+        let restored = Restored { rows: disk.clone().into_iter().collect(), ..Restored::default() };
+        let node = Node::new(config, restored, 7, now);
+        let mut edge =
+            Self { node, millis: 1000, filters: Vec::new(), packets: 0, said: Said::default(), dialed: None, session: Session(0), offline: false, disk };
         edge.tell(Input::Facts(Box::new(Facts { cpus: 1, memory: 1 << 30, ..Facts::default() })));
         edge.tell(Input::BusUp { kept: false });
         edge
@@ -70,6 +80,12 @@ impl Edge {
     /// Takes one thing the node wants done, and does it.
     fn next(&mut self) -> Option<Input> {
         if let Some(batch) = self.node.poll_store() {
+            for change in batch.changes {
+                match change.row {
+                    Some(row) => drop(self.disk.insert(change.key, row)),
+                    None => drop(self.disk.remove(&change.key)),
+                }
+            }
             return Some(Input::Stored(batch.ticket));
         }
         while let Some(order) = self.node.poll_bus() {
@@ -262,10 +278,14 @@ fn scenario(name: &str) -> Vec<Value> {
         .clone()
 }
 
-/// Replays a scenario; the steps that were played.
+/// Replays a scenario from the beginning; the steps that were played.
 fn replay(name: &str) -> usize {
     let mut edge = Edge::new();
     edge.said = Said::default();
+    replay_on(&mut edge, name)
+}
+
+fn replay_on(edge: &mut Edge, name: &str) -> usize {
     let known: BTreeMap<&str, &Says> = DIFFERENCES.iter().map(|says| (says.step, says)).collect();
     let (mut faults, mut played) = (Vec::new(), 0);
     for step in scenario(name) {
