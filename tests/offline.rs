@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use selvedge::cloud::objects::{condition, name};
-use serde_json::json;
+use selvedge::wire::rfc3339;
+use serde_json::{Value, json};
 
 use crate::sim::World;
 use crate::sim::world::Network;
@@ -363,4 +364,34 @@ fn the_agent_may_die_at_any_instant() {
             assert_eq!(world.directories(), ["comes"], "nothing is left over: died at {at} ms, power lost: {power}");
         }
     }
+}
+
+/// What happened in the night is read in the morning, although the machine lost
+/// power in between.
+#[test]
+fn events_of_a_night_offline_are_told_afterwards() {
+    let mut world = World::ready(31);
+    world.apply_pod("web", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.set_network(Network::Cut);
+    world.run(SECOND);
+    let container = world.runtime.pods.values().next().and_then(|pod| pod.containers.first()).map(|container| container.id.clone()).expect("it runs");
+    world.crash(&container);
+    world.run(60 * SECOND);
+    let before = rfc3339::seconds(world.now().wall.0);
+    world.reboot();
+    world.run(3600 * SECOND);
+    world.set_network(Network::Up);
+    world.run(60 * SECOND);
+    let started = |event: &&Value| event["reason"] == "Started" && event["involvedObject"]["name"] == "web";
+    let times: Vec<String> =
+        world.cloud.objects().of("event").map(|(_, event)| event).filter(started).map(|event| event["lastTimestamp"].to_string()).collect();
+    // When it was made, after the crash and after the reboot; the first two are
+    // one event, counted twice.
+    assert_eq!(times.len(), 2, "{times:?}");
+    assert_eq!(times.iter().filter(|time| time.trim_matches('"') < before.as_str()).count(), 1, "{times:?} and the reboot at {before}");
+    world.reboot();
+    world.run(60 * SECOND);
+    let repeated = world.cloud.objects().of("event").map(|(_, event)| event).filter(started).count();
+    assert_eq!(repeated, 3, "told once each, and the third start");
 }

@@ -1,6 +1,6 @@
 //! Kubernetes Events of pods and of the node: repeated ones are counted, a
-//! chatty object is held back, and a few wait for the link while it is away.
-//! Nobody answers an event, so none is ever certain to arrive.
+//! chatty object is held back, and a few wait for the link while it is away, on
+//! disk too. Nobody answers an event, so none is ever certain to arrive.
 //!
 //! Source: edge-node.md 1.4 and cloud-protocol.md 7.4; limits as client-go's
 //! event recorder has them (25 at once, then one in 5 min for an object).
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::chance::Chance;
 use super::now::{Mono, Now};
 use super::pod::worker::Note;
+use super::store::{Change, Key, Row, Table};
 use crate::wire::rfc3339;
 
 const BURST: u32 = 25;
@@ -22,6 +23,9 @@ const REFILL: Duration = Duration::from_secs(300);
 const WAITING: usize = 128;
 /// Kinds of events remembered for counting.
 const REMEMBERED: usize = 512;
+/// Words for a first event and for a repeated one, on disk.
+const NEW: &str = "new";
+const AGAIN: &str = "again";
 /// A repeat after this begins a new count.
 const FRESH: Duration = Duration::from_secs(600);
 
@@ -32,8 +36,23 @@ pub struct Events {
     node: String,
     known: BTreeMap<(String, String), Known>,
     buckets: BTreeMap<String, (u32, Mono)>,
-    waiting: VecDeque<Said>,
+    waiting: VecDeque<Waiting>,
+    /// Rows of events that had to go.
+    dropped: Vec<Change>,
+    last: u64,
     recent: VecDeque<Recent>,
+}
+
+/// An event that nobody heard.
+#[derive(Debug)]
+struct Waiting {
+    /// In the order they came.
+    number: u64,
+    /// It is on disk as it is here.
+    is_kept: bool,
+    /// It is on disk, perhaps as it was.
+    was_kept: bool,
+    said: Said,
 }
 
 /// An event as it was last said: JSON, for a tree of it takes ten times as much.
@@ -65,9 +84,21 @@ pub struct Said {
 }
 
 impl Events {
-    /// Nothing happened yet.
-    pub fn new(enabled: bool, node: &str) -> Self {
-        Self { enabled, node: node.to_owned(), known: BTreeMap::new(), buckets: BTreeMap::new(), waiting: VecDeque::new(), recent: VecDeque::new() }
+    /// Reads what was on disk; others' rows are left alone.
+    pub fn load(enabled: bool, node: &str, rows: &mut Vec<(Key, Row)>) -> Self {
+        let mut own: Vec<(Key, Row)> = rows.extract_if(.., |(key, _)| key.table == Table::Events).collect();
+        own.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let waiting: VecDeque<Waiting> = own.iter().filter_map(|(key, row)| Waiting::restored(&key.name, row)).collect();
+        Self {
+            enabled,
+            node: node.to_owned(),
+            known: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            last: waiting.back().map_or(0, |waiting| waiting.number),
+            waiting,
+            dropped: Vec::new(),
+            recent: VecDeque::new(),
+        }
     }
 
     /// Something happened to an object: `kind`, `namespace`, `name`, `uid`.
@@ -114,14 +145,17 @@ impl Events {
 
     /// A repeat that is not said yet only raises the count of what waits.
     fn say(&mut self, said: Said) {
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.name == said.name) {
-            waiting.event = said.event;
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.said.name == said.name) {
+            waiting.said.event = said.event;
+            waiting.is_kept = false;
             return;
         }
         if self.waiting.len() == WAITING {
-            self.waiting.pop_front();
+            let oldest = self.waiting.pop_front().filter(|oldest| oldest.was_kept);
+            self.dropped.extend(oldest.map(|oldest| Change { key: oldest.key(), row: None }));
         }
-        self.waiting.push_back(said);
+        self.last += 1;
+        self.waiting.push_back(Waiting { number: self.last, is_kept: false, was_kept: false, said });
     }
 
     fn allows(&mut self, now: Now, uid: &str) -> bool {
@@ -156,14 +190,45 @@ impl Events {
         }
     }
 
-    /// The next event to say.
-    pub fn poll(&mut self) -> Option<Said> {
-        self.waiting.pop_front()
+    /// The next event to say, and its row, if it has one.
+    pub fn poll(&mut self) -> Option<(Said, Option<Key>)> {
+        let waiting = self.waiting.pop_front()?;
+        let key = waiting.was_kept.then(|| waiting.key());
+        Some((waiting.said, key))
+    }
+
+    /// Nobody listens: the rows that keep what waits.
+    pub fn kept(&mut self, now: Now) -> Vec<Change> {
+        let mut changes = std::mem::take(&mut self.dropped);
+        for waiting in self.waiting.iter_mut().filter(|waiting| !waiting.is_kept) {
+            (waiting.is_kept, waiting.was_kept) = (true, true);
+            changes.push(Change { key: waiting.key(), row: Some(waiting.row(now)) });
+        }
+        changes
     }
 
     /// What happened to an object lately, for people.
     pub fn of(&self, uid: &str) -> impl Iterator<Item = Value> {
         self.recent.iter().filter(move |event| event.uid == uid).filter_map(|event| serde_json::from_str(&event.event).ok())
+    }
+}
+
+impl Waiting {
+    fn key(&self) -> Key {
+        Key::new(Table::Events, format!("{:016x}", self.number))
+    }
+
+    /// The topic says whether it is new, and its namespace and name.
+    fn row(&self, now: Now) -> Row {
+        let Said { new, namespace, name, event } = &self.said;
+        Row::Spooled { at: now.wall.0, topic: format!("{}/{namespace}/{name}", if *new { NEW } else { AGAIN }), payload: event.as_bytes().to_vec() }
+    }
+
+    fn restored(number: &str, row: &Row) -> Option<Self> {
+        let (number, Row::Spooled { topic, payload, .. }) = (u64::from_str_radix(number, 16).ok()?, row) else { return None };
+        let [is_new, namespace, name] = topic.split('/').collect::<Vec<_>>().try_into().ok()?;
+        let said = Said { new: is_new == NEW, namespace: namespace.to_owned(), name: name.to_owned(), event: std::str::from_utf8(payload).ok()?.into() };
+        Some(Self { number, is_kept: true, was_kept: true, said })
     }
 }
 
@@ -182,13 +247,13 @@ mod tests {
 
     #[test]
     fn a_crash_loop_says_little() {
-        let (mut events, mut chance) = (Events::new(true, "n"), Chance::new(3));
+        let (mut events, mut chance) = (Events::load(true, "n", &mut Vec::new()), Chance::new(3));
         let note = Note { warning: true, reason: "BackOff", message: "m".into(), container: Some("c".into()) };
         let mut said = 0;
         for second in 0..600 {
             let now = Now { mono: Mono(second * 1_000_000_000), wall: Wall(1_800_000_000_000) };
             events.note(now, ["Pod", "default", "p", "u"], &note, &mut chance);
-            while let Some(event) = events.poll() {
+            while let Some((event, _)) = events.poll() {
                 said += 1;
                 assert_eq!(event.new, said == 1);
             }
@@ -196,5 +261,32 @@ mod tests {
         assert!(said <= 27, "{said}");
         assert_eq!(events.of("u").count(), 1);
         assert_eq!(events.of("u").next().expect("one")["count"], 600);
+    }
+
+    #[test]
+    fn what_nobody_heard_is_on_disk_counted_and_in_order() {
+        let (mut events, mut chance) = (Events::load(true, "n", &mut Vec::new()), Chance::new(3));
+        let now = Now { mono: Mono(1), wall: Wall(1_800_000_000_000) };
+        let mut disk: BTreeMap<Key, Row> = BTreeMap::new();
+        for pod in 0..WAITING + 2 {
+            let note = Note { warning: true, reason: "Failed", message: "m".into(), container: None };
+            for _ in 0..2 {
+                events.note(now, ["Pod", "default", &format!("p{pod}"), &format!("u{pod}")], &note, &mut chance);
+                for change in events.kept(now) {
+                    match change.row {
+                        Some(row) => drop(disk.insert(change.key, row)),
+                        None => drop(disk.remove(&change.key)),
+                    }
+                }
+            }
+        }
+        assert_eq!((disk.len(), events.kept(now)), (WAITING, Vec::new()));
+        let mut again = Events::load(true, "n", &mut disk.clone().into_iter().collect());
+        for pod in 2..WAITING + 2 {
+            let (said, row) = again.poll().expect("it waits");
+            assert!(said.new && said.name.starts_with(&format!("p{pod}.")) && said.event.contains("\"count\":2"), "{said:?}");
+            disk.remove(&row.expect("it has a row")).expect("it is there");
+        }
+        assert!(again.poll().is_none() && disk.is_empty());
     }
 }

@@ -143,6 +143,7 @@ impl Node {
         let mut rows = restored.rows;
         let twins = Twins::load(&settings.node.name, settings.devicetwin.report_rate, Chance::new(chance.draw()), &mut rows);
         let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, &mut rows);
+        let events = Events::load(settings.edged.events, &settings.node.name, &mut rows);
         let subscriptions = rows.iter().filter(|(key, _)| key.table == Table::Subscriptions).map(|(key, _)| key.name.clone()).collect();
         let service = Service::load(settings.servicebus.enabled, &rows);
         let mut meta = Meta::load(rows);
@@ -158,7 +159,7 @@ impl Node {
             pods: Pods::default(),
             runtime: RuntimeHealth::default(),
             images: Images::default(),
-            events: Events::new(settings.edged.events, &settings.node.name),
+            events,
             mappers,
             facts: Facts::default(),
             facts_known: false,
@@ -347,7 +348,8 @@ impl Node {
             self.recall_pods(now);
             cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
             reports::send(&mut self.pods, &mut self.link, now, &mut self.chance);
-            while let Some(said) = self.events.poll() {
+            while let Some((said, row)) = self.events.poll() {
+                row.into_iter().for_each(|row| self.disk.remove_lazily(row));
                 let resource = Resource::new(&said.namespace, kind::EVENT, &said.name).to_string();
                 let verb = if said.new { operation::INSERT } else { operation::UPDATE };
                 self.link.tell(link::message(now, &mut self.chance, EDGED, META, verb, resource, json(&said.event)));
@@ -372,6 +374,12 @@ impl Node {
                     log::debug!(target: "edged", "pod '{}': {}: {}", worker.key, note.reason, note.message);
                 }
                 self.events.note(now, ["Pod", &worker.key.namespace, &worker.key.name, worker.uid.as_str()], &note, &mut self.chance);
+            }
+        }
+        if self.link.session().is_none() {
+            let changes = self.events.kept(now);
+            if !changes.is_empty() {
+                self.disk.join(changes);
             }
         }
     }

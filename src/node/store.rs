@@ -58,6 +58,8 @@ pub enum Table {
     Targets,
     /// Mappers and what they were told, as JSON, by name.
     Mappers,
+    /// Kubernetes Events that wait for the cloud, by number.
+    Events,
 }
 
 /// A row. Append only: the position is on disk.
@@ -84,7 +86,7 @@ pub enum Row {
     Property(PropertyRow),
     /// What the cloud has confirmed of a property.
     Confirmed(ConfirmedRow),
-    /// A user message.
+    /// A message that waits for the cloud.
     Spooled {
         /// When it came, milliseconds since the epoch.
         at: i64,
