@@ -184,7 +184,8 @@ impl<D: Disk> Journal<D> {
     /// Everything is folded: the ring is free, and goes on where it stands so
     /// that flash wears evenly.
     pub fn folded(&mut self) {
-        self.live.clear();
+        // Not cleared: it was thousands, and may be few for long.
+        self.live = Vec::new();
         self.tail = None;
     }
 }

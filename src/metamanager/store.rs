@@ -69,7 +69,7 @@ impl Store {
         let database = redb_result(
             &path,
             Database::builder()
-                .set_cache_size(256 << 10)
+                .set_cache_size(64 << 10)
                 .create_with_backend(FileBackend::new(file).map_err(|why| StoreError::Database { path: path.clone(), why: Box::new(why.into()) })?),
         )?;
         let (mut rows, watermark) = load(&database, &path)?;

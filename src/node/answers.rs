@@ -17,8 +17,8 @@ pub fn answer(node: &Node, ask: &Ask, now: Now) -> Value {
         Ask::Get { kind } => match kind.as_str() {
             "pods" => items(node.pods.iter().filter(|worker| worker.pod.is_some()).map(pod_row)),
             "node" => items(std::iter::once(node_row(node))),
-            "configmaps" => items(node.meta.all(kind::CONFIG_MAP).map(|(_, json)| object_row(&json))),
-            "secrets" => items(node.meta.all(kind::SECRET).map(|(_, json)| object_row(&json))),
+            "configmaps" => items(node.meta.all(kind::CONFIG_MAP).map(|(_, json)| object_row(&json.text()))),
+            "secrets" => items(node.meta.all(kind::SECRET).map(|(_, json)| object_row(&json.text()))),
             "devices" => items(node.twins.devices().map(|(id, device)| super::device_answers::row(id, device))),
             "mappers" => items(node.mappers.rows()),
             other => json!({ "error": format!("unknown type '{other}': node, pods, configmaps, secrets, devices or mappers") }),

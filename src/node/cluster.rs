@@ -48,7 +48,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Pods that the disk knows are wanted.
 pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
     for (resource, json) in meta.all(kind::POD) {
-        match kube::read::<Pod>(&json) {
+        match kube::read::<Pod>(&json.text()) {
             Ok(pod) => pods.restore(now, Rc::new(pod)),
             Err(why) => log::error!(target: "metamanager", "stored object '{resource}' cannot be read: {why}"),
         }
@@ -57,7 +57,7 @@ pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
 
 /// ConfigMaps and secrets no stored pod refers to are forgotten.
 pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
-    let used: BTreeSet<String> = meta.all(kind::POD).filter_map(|(_, json)| kube::read::<Pod>(&json).ok()).flat_map(|pod| names(&pod)).collect();
+    let used: BTreeSet<String> = meta.all(kind::POD).filter_map(|(_, json)| kube::read::<Pod>(&json.text()).ok()).flat_map(|pod| names(&pod)).collect();
     let unused: Vec<String> = [kind::CONFIG_MAP, kind::SECRET]
         .iter()
         .flat_map(|of| meta.all(of))
@@ -225,8 +225,7 @@ impl Node {
                 pod["spec"]["nodeName"].as_str().is_some_and(|node| node != self.settings.node.name)
             }
             kind::CONFIG_MAP | kind::SECRET => {
-                self.meta.json(&incoming.name).is_none()
-                    && !self.pods.iter().filter_map(|worker| worker.pod.as_ref()).any(|pod| names(pod).contains(&incoming.name))
+                !self.meta.has(&incoming.name) && !self.pods.iter().filter_map(|worker| worker.pod.as_ref()).any(|pod| names(pod).contains(&incoming.name))
             }
             _ => false,
         }

@@ -56,7 +56,7 @@ pub(super) fn row(id: &DeviceId, device: &Device) -> Value {
 }
 
 fn property(property: &Property) -> Value {
-    let part = |part: &Option<super::twin::Part>| part.as_ref().map(|part| json!({ "value": part.value, "changed": rfc3339::seconds(part.at) }));
+    let part = |part: &Option<super::twin::Part>| part.as_ref().map(|part| json!({ "value": part.value, "changed": rfc3339::seconds(part.at.into()) }));
     json!({
         "name": &*property.name, "type": property.kind.name(), "actual": part(&property.actual), "expected": part(&property.expected),
         "reported": !property.is_unconfirmed(),

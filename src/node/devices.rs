@@ -196,7 +196,7 @@ impl Node {
     pub(super) fn know_devices(&mut self, now: Now) {
         for kind in [kind::DEVICE_MODEL, kind::DEVICE] {
             let all: Vec<_> = self.meta.all(kind).collect();
-            all.into_iter().for_each(|(resource, json)| self.device_object(now, &resource, &json));
+            all.into_iter().for_each(|(resource, json)| self.device_object(now, &resource, &json.text()));
         }
     }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::ids::Ticket;
 use super::now::{Mono, Wall};
+use super::packed::Packed;
 use super::pod::render::{Lookup, Sources, TokenRequest};
 use super::store::{Change, Key, Row, Table};
 use crate::wire::kube::{self, ConfigMap, Secret};
@@ -34,8 +35,8 @@ pub struct Meta {
 #[derive(Debug, Clone)]
 struct Entry {
     version: u64,
-    uid: String,
-    json: Rc<str>,
+    uid: Box<str>,
+    json: Packed,
     /// The batch that writes it.
     written: Ticket,
 }
@@ -122,7 +123,7 @@ impl Meta {
             match (key.table, row) {
                 (Table::Objects, Row::Object(json)) => {
                     let uid = kube::read::<kube::Object>(&json).map(|object| object.metadata.uid).unwrap_or_default();
-                    meta.objects.insert(key.name, Entry { version: 0, uid, json: json.into(), written: Ticket::default() });
+                    meta.objects.insert(key.name, Entry { version: 0, uid: uid.into(), json: Packed::new(&json), written: Ticket::default() });
                 }
                 (Table::Versions, Row::Version(version)) => {
                     versions.insert(key.name, version);
@@ -142,10 +143,10 @@ impl Meta {
     /// What an update means for what is known.
     pub fn judge(&self, incoming: &Incoming) -> Verdict {
         let Some(known) = self.objects.get(&incoming.name) else { return Verdict::News };
-        if known.uid == incoming.uid && incoming.version < known.version {
+        if *known.uid == *incoming.uid && incoming.version < known.version {
             return Verdict::Stale;
         }
-        if known.json != incoming.json {
+        if known.json != Packed::new(&incoming.json) {
             return Verdict::News;
         }
         if known.written > self.on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
@@ -170,7 +171,7 @@ impl Meta {
     pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
         self.absent.remove(&incoming.name);
         self.leaving.remove(&incoming.name);
-        let entry = Entry { version: incoming.version, uid: incoming.uid.clone(), json: incoming.json.clone(), written: ticket };
+        let entry = Entry { version: incoming.version, uid: incoming.uid.as_str().into(), json: Packed::new(&incoming.json), written: ticket };
         self.objects.insert(incoming.name.clone(), entry);
     }
 
@@ -178,7 +179,7 @@ impl Meta {
     /// another uid, has its name by now.
     pub fn drop(&mut self, name: &str, uid: &str) -> Option<Vec<Change>> {
         let known = self.objects.get(name)?;
-        if !uid.is_empty() && !known.uid.is_empty() && known.uid != uid {
+        if !uid.is_empty() && !known.uid.is_empty() && *known.uid != *uid {
             return None;
         }
         self.objects.remove(name);
@@ -202,12 +203,17 @@ impl Meta {
     }
 
     /// The canonical JSON of an object.
-    pub fn json(&self, name: &str) -> Option<Rc<str>> {
-        self.objects.get(name).map(|entry| entry.json.clone())
+    pub fn json(&self, name: &str) -> Option<String> {
+        self.objects.get(name).map(|entry| entry.json.text())
+    }
+
+    /// Whether an object is known.
+    pub fn has(&self, name: &str) -> bool {
+        self.objects.contains_key(name)
     }
 
     /// All objects of a type, by name on the wire.
-    pub fn all(&self, of: &str) -> impl Iterator<Item = (Resource, Rc<str>)> {
+    pub fn all(&self, of: &str) -> impl Iterator<Item = (Resource, Packed)> {
         self.objects
             .iter()
             .filter_map(move |(name, entry)| Resource::parse(name).filter(|resource| resource.kind == of).map(|resource| (resource, entry.json.clone())))
@@ -254,7 +260,7 @@ impl Meta {
 
     fn lookup<T: serde::de::DeserializeOwned>(&self, of: &str, namespace: &str, name: &str) -> Lookup<T> {
         let name = Resource::new(namespace, of, name).to_string();
-        match self.objects.get(&name).map(|entry| kube::read(&entry.json)) {
+        match self.objects.get(&name).map(|entry| kube::read(&entry.json.text())) {
             Some(Ok(object)) => Lookup::Here(object),
             Some(Err(_)) => Lookup::Absent,
             None if self.absent.contains_key(&name) => Lookup::Absent,

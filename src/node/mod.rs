@@ -37,6 +37,7 @@ mod nodestatus;
 pub mod now;
 mod orphans;
 mod outbox;
+mod packed;
 pub mod pod;
 pub mod presence;
 mod pressure;

@@ -21,8 +21,8 @@ pub mod report;
 mod told;
 mod want;
 
+use crate::node::packed::Packed;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ impl Mappers {
     }
 
     /// The cluster's devices and models as they are now.
-    pub fn learn(&mut self, devices: impl Iterator<Item = (Resource, Rc<str>)>, models: impl Iterator<Item = (Resource, Rc<str>)>) {
+    pub fn learn(&mut self, devices: impl Iterator<Item = (Resource, Packed)>, models: impl Iterator<Item = (Resource, Packed)>) {
         self.stirred = false;
         self.wanted.learn(devices, models);
         self.share_out();

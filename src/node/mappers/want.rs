@@ -2,11 +2,11 @@
 //! digest of what a mapper would be told. Not whose they are.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use prost::Message;
 use serde_json::Value;
 
+use crate::node::packed::Packed;
 use crate::wire::dmi::{self, Device, DeviceModel, Unfit};
 use crate::wire::resource::Resource;
 
@@ -25,8 +25,8 @@ pub struct Wanted {
 /// A device some mapper shall know.
 #[derive(Debug)]
 pub struct WantedDevice {
-    json: Rc<str>,
-    model_json: Option<Rc<str>>,
+    json: Packed,
+    model_json: Option<Packed>,
     /// Its protocol.
     pub protocol: String,
     /// Its model.
@@ -38,7 +38,7 @@ pub struct WantedDevice {
 /// A model.
 #[derive(Debug)]
 pub struct WantedModel {
-    json: Rc<str>,
+    json: Packed,
     /// What a mapper would be told.
     pub digest: Digest,
 }
@@ -76,13 +76,13 @@ impl Digest {
 
 impl Wanted {
     /// The cluster as it is now. What did not change since is not read again.
-    pub fn learn(&mut self, devices: impl Iterator<Item = (Resource, Rc<str>)>, models: impl Iterator<Item = (Resource, Rc<str>)>) {
+    pub fn learn(&mut self, devices: impl Iterator<Item = (Resource, Packed)>, models: impl Iterator<Item = (Resource, Packed)>) {
         let id = |resource: &Resource| format!("{}/{}", resource.namespace, resource.name);
         let mut before = std::mem::take(self);
         let mut read = BTreeMap::new();
         for (resource, json) in models {
             let id = id(&resource);
-            let known = before.models.remove(&id).filter(|known| Rc::ptr_eq(&known.json, &json));
+            let known = before.models.remove(&id).filter(|known| known.json.is(&json));
             let model = known.unwrap_or_else(|| {
                 let value = parse(&json);
                 let digest = Digest::of_model(&dmi::model(&value));
@@ -94,14 +94,14 @@ impl Wanted {
         for (resource, json) in devices {
             let id = id(&resource);
             let device = match before.devices.remove(&id) {
-                Some(known) if Rc::ptr_eq(&known.json, &json) && same(known.model_json.as_ref(), self.models.get(&known.model)) => known,
+                Some(known) if known.json.is(&json) && same(known.model_json.as_ref(), self.models.get(&known.model)) => known,
                 Some(_) | None => self.read(&resource, json, &mut read),
             };
             self.devices.insert(id, device);
         }
     }
 
-    fn read(&self, resource: &Resource, json: Rc<str>, read: &mut BTreeMap<Id, Value>) -> WantedDevice {
+    fn read(&self, resource: &Resource, json: Packed, read: &mut BTreeMap<Id, Value>) -> WantedDevice {
         let value = parse(&json);
         let (protocol, model) = (dmi::protocol_of(&value).to_owned(), format!("{}/{}", resource.namespace, dmi::model_of(&value)));
         let known = self.models.get(&model);
@@ -129,14 +129,14 @@ impl Wanted {
     }
 }
 
-fn same(one: Option<&Rc<str>>, other: Option<&WantedModel>) -> bool {
+fn same(one: Option<&Packed>, other: Option<&WantedModel>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => Rc::ptr_eq(one, &other.json),
+        (Some(one), Some(other)) => one.is(&other.json),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
-fn parse(json: &str) -> Value {
-    serde_json::from_str(json).unwrap_or_default()
+fn parse(json: &Packed) -> Value {
+    serde_json::from_str(&json.text()).unwrap_or_default()
 }

@@ -49,7 +49,7 @@ impl Twins {
         let device = self.devices.entry(id.clone()).or_insert_with(|| Device::new(&announced.name));
         let told = !announced.description.is_empty() && device.row.description != announced.description;
         if told {
-            announced.description.clone_into(&mut device.row.description);
+            device.row.description = announced.description.as_str().into();
         }
         if told || news {
             effects.changes.push(Change::set(Table::Devices, id.as_str(), Row::Device(device.row.clone())));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::property::Property;
 use super::report::Reporting;
+use super::value::Text;
 use crate::node::ids::Ticket;
 
 /// A device of this node.
@@ -32,11 +33,11 @@ pub struct Device {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRow {
     /// Its name.
-    pub name: String,
+    pub name: Text,
     /// What people say of it.
-    pub description: String,
+    pub description: Text,
     /// How it is, in its own spelling; empty when it never said.
-    pub state: String,
+    pub state: Text,
     /// When it was last online, seconds since the epoch.
     pub last_online: Option<i64>,
     /// The cloud has confirmed the state.
@@ -73,7 +74,7 @@ impl Attribute {
 impl Device {
     /// A device that says nothing yet.
     pub fn new(name: &str) -> Self {
-        Self { row: DeviceRow { name: name.to_owned(), ..DeviceRow::default() }, ..Self::default() }
+        Self { row: DeviceRow { name: name.into(), ..DeviceRow::default() }, ..Self::default() }
     }
 
     /// Where a property is, or belongs.

@@ -138,7 +138,7 @@ impl Twins {
         let is_online = matches!(state.to_lowercase().as_str(), "online" | "ok");
         let recent = device.row.last_online.is_some_and(|at| (0..STATE_AGE).contains(&(now.wall.0 - at * 1000)));
         if device.row.state != state || is_online && !recent {
-            state.clone_into(&mut device.row.state);
+            device.row.state = state.into();
             if is_online {
                 device.row.last_online = Some(now.wall.0 / 1000);
             }

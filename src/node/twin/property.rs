@@ -1,6 +1,8 @@
 //! One property of a device: the value it shall have, the value it has, and
 //! their versions. Not how either is changed.
 
+use std::num::NonZeroI64;
+
 use serde::{Deserialize, Serialize};
 
 use super::value::{Kind, Text};
@@ -30,13 +32,32 @@ impl Version {
     }
 }
 
+/// Milliseconds since the epoch, in a form that leaves room to say that there are
+/// none: a property has two of them, and there are thousands of properties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "i64", into = "i64")]
+pub struct Millis(NonZeroI64);
+
+impl From<i64> for Millis {
+    fn from(millis: i64) -> Self {
+        // The earliest of all has no room, and nothing happened then.
+        Self(NonZeroI64::new(millis ^ i64::MIN).unwrap_or(NonZeroI64::MIN))
+    }
+}
+
+impl From<Millis> for i64 {
+    fn from(millis: Millis) -> Self {
+        millis.0.get() ^ Self::MIN
+    }
+}
+
 /// A value, when it became so, and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The value.
     pub value: Text,
-    /// Milliseconds since the epoch.
-    pub at: i64,
+    /// When it became so.
+    pub at: Millis,
     /// Its version.
     pub version: Version,
 }
@@ -95,7 +116,7 @@ impl Property {
     pub fn bury(&mut self, now: i64) {
         self.kind = Kind::Deleted;
         for part in [&mut self.expected, &mut self.actual].into_iter().flatten() {
-            *part = Part { value: "".into(), at: now, version: part.version.bumped() };
+            *part = Part { value: "".into(), at: now.into(), version: part.version.bumped() };
         }
         self.unconfirmed.expected = self.expected.is_some();
         self.unconfirmed.actual = true;
@@ -164,7 +185,7 @@ mod tests {
     #[test]
     fn a_delta_is_there_while_the_wish_is_not_met() {
         let mut property = Property::new("p", Kind::Int, true);
-        let part = |value: &str| Some(Part { value: value.into(), at: 0, version: Version::default() });
+        let part = |value: &str| Some(Part { value: value.into(), at: 0.into(), version: Version::default() });
         assert_eq!(property.delta(), None);
         property.expected = part("25");
         assert_eq!(property.delta(), Some("25"));
@@ -172,5 +193,14 @@ mod tests {
         assert_eq!(property.delta(), None);
         property.expected = part("");
         assert_eq!(property.delta(), None);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_property_is_small() {
+        assert_eq!((size_of::<Option<Part>>(), size_of::<Property>()), (40, 128), "on machines of 64 bits");
+        for millis in [0, -1, 1_800_000_000_000, i64::MAX, i64::MIN + 1] {
+            assert_eq!(i64::from(Millis::from(millis)), millis);
+        }
     }
 }

@@ -51,7 +51,7 @@ pub struct Sent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// The state.
-    State(String),
+    State(Text),
     /// Values, by property, with their versions.
     Values(Vec<(Text, ConfirmedRow)>),
 }

@@ -59,7 +59,7 @@ pub struct TypeView {
 
 impl<'a> From<&'a Part> for PartView<'a> {
     fn from(part: &'a Part) -> Self {
-        Self { value: Some(&part.value), metadata: Some(Stamp { timestamp: part.at }) }
+        Self { value: Some(&part.value), metadata: Some(Stamp { timestamp: part.at.into() }) }
     }
 }
 

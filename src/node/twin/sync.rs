@@ -38,7 +38,7 @@ fn create(name: &str, wanted: &Wanted, now: i64) -> Option<Property> {
         if let (Some(value), Some(version)) = (value, version)
             && kind.check(value).is_ok()
         {
-            *part = Some(Part { value: value.as_str().into(), at: now, version });
+            *part = Some(Part { value: value.as_str().into(), at: now.into(), version });
         }
     }
     (property.expected.is_some() || property.actual.is_some()).then_some(property)
@@ -67,7 +67,7 @@ fn merge(property: &mut Property, wanted: &Wanted, now: i64) {
             return;
         }
         if kind.check(value).is_ok() {
-            *part = Some(Part { value: value.as_str().into(), at: now, version: version.unwrap_or_default() });
+            *part = Some(Part { value: value.as_str().into(), at: now.into(), version: version.unwrap_or_default() });
             *unconfirmed = false;
         }
     }

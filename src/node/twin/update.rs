@@ -115,7 +115,7 @@ fn set(part: &mut Option<Part>, value: Option<&String>, anew: bool, now: i64) ->
         return false;
     }
     let version = part.as_ref().map_or_else(Version::default, |part| part.version).bumped();
-    *part = Some(Part { value: value.as_str().into(), at: now, version });
+    *part = Some(Part { value: value.as_str().into(), at: now.into(), version });
     true
 }
 
@@ -178,7 +178,7 @@ mod tests {
         let mut device = Device::new("d");
         let property = device.property_or("s", || Property::new("s", Kind::Int, true));
         property.wished = Some("25".into());
-        property.expected = Some(Part { value: "25".into(), at: 1, version: Version { cloud: 1, edge: 0 } });
+        property.expected = Some(Part { value: "25".into(), at: 1.into(), version: Version { cloud: 1, edge: 0 } });
         let wanted = wants(r#"{"s":{"expected":{"value":"21"},"actual":{"value":"21"}}}"#);
         update(&mut device, &wanted, None, Author::Mapper, 5).expect("good");
         assert_eq!(device.properties[0].delta(), Some("25"));

@@ -34,7 +34,7 @@ fn take(property: &mut Property, wished: Option<&str>, kind: Kind, now: i64) {
     property.wished = wished.map(Into::into);
     let version = property.expected.as_ref().map_or_else(Version::default, |part| part.version);
     let version = Version { cloud: version.cloud.saturating_add(1), ..version };
-    property.expected = Some(Part { value: wished.unwrap_or_default().into(), at: now, version });
+    property.expected = Some(Part { value: wished.unwrap_or_default().into(), at: now.into(), version });
     property.unconfirmed.expected = true;
 }
 
@@ -51,7 +51,7 @@ mod tests {
         let mut device = Device::new("d");
         assert_eq!(wish(&mut device, &object("21"), None, 1).len(), 1);
         assert_eq!(device.properties[0].delta(), Some("21"));
-        device.properties[0].expected = Some(Part { value: "18".into(), at: 2, version: Version { cloud: 1, edge: 1 } });
+        device.properties[0].expected = Some(Part { value: "18".into(), at: 2.into(), version: Version { cloud: 1, edge: 1 } });
         assert!(wish(&mut device, &object("21"), None, 3).is_empty(), "the same wish again, after a restart or a change elsewhere");
         assert_eq!(device.properties[0].delta(), Some("18"));
         assert_eq!(wish(&mut device, &object("25"), None, 4).len(), 1);

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::super::*;
 use crate::node::now::Wall;
+use crate::node::packed::Packed;
 use crate::wire::resource::kind;
 
 /// The machine with a cluster and a clock around it.
 pub struct World {
     pub mappers: Mappers,
-    pub objects: BTreeMap<String, (Resource, Rc<str>)>,
+    pub objects: BTreeMap<String, (Resource, Packed)>,
     pub rows: BTreeMap<String, String>,
     pub now: Now,
     pub chance: Chance,
@@ -47,7 +48,7 @@ impl World {
     pub fn put(&mut self, of: &str, name: &str, spec: Value) {
         let json = json!({ "metadata": { "namespace": "default", "name": name }, "spec": spec }).to_string();
         let resource = Resource::new("default", of, name);
-        self.objects.insert(resource.to_string(), (resource, json.into()));
+        self.objects.insert(resource.to_string(), (resource, Packed::new(&json)));
         self.mappers.stir();
     }
 
