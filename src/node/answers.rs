@@ -70,29 +70,29 @@ fn status(node: &Node, now: Now) -> Value {
 }
 
 fn pod_row(worker: &Worker) -> Value {
-    let containers = worker.status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    let status = worker.status();
+    let containers = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
     let total = worker.pod.as_ref().map_or(0, |pod| pod.spec.containers.len());
     let ready = containers.iter().filter(|container| container["ready"] == true).count();
     let restarts: i64 = containers.iter().filter_map(|container| container["restartCount"].as_i64()).sum();
     json!({
-        "namespace": worker.key.namespace, "name": worker.key.name, "uid": worker.uid.as_str(), "ready": format!("{ready}/{total}"), "status": word(worker, containers),
-        "restarts": restarts, "started": worker.status["startTime"], "ip": worker.status["podIP"],
+        "namespace": worker.key.namespace, "name": worker.key.name, "uid": worker.uid.as_str(), "ready": format!("{ready}/{total}"), "status": word(worker, &status, containers),
+        "restarts": restarts, "started": status["startTime"], "ip": status["podIP"],
     })
 }
 
 /// One word for a pod, as kubectl prints it.
-fn word(worker: &Worker, containers: &[Value]) -> String {
+fn word(worker: &Worker, status: &Value, containers: &[Value]) -> String {
     if worker.is_ending() && worker.phase() != Some("Failed") {
         return "Terminating".to_owned();
     }
-    let init = worker.status["initContainerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    let init = status["initContainerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
     let waiting = containers
         .iter()
         .chain(init)
         .filter_map(|container| container["state"]["waiting"]["reason"].as_str())
         .find(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"));
-    let reason =
-        worker.status["reason"].as_str().or(waiting).or_else(|| containers.iter().find_map(|container| container["state"]["waiting"]["reason"].as_str()));
+    let reason = status["reason"].as_str().or(waiting).or_else(|| containers.iter().find_map(|container| container["state"]["waiting"]["reason"].as_str()));
     let ended = containers.iter().find_map(|container| container["state"]["terminated"]["reason"].as_str()).filter(|_| worker.has_ended());
     reason.or(ended).or(worker.phase()).unwrap_or("Unknown").to_owned()
 }
@@ -120,7 +120,7 @@ fn describe(node: &Node, worker: &Worker) -> Value {
         .of(worker.uid.as_str())
         .map(|event| json!({ "type": event["type"], "reason": event["reason"], "time": event["lastTimestamp"], "count": event["count"], "message": event["message"] }))
         .collect();
-    json!({ "pod": { "metadata": pod["metadata"], "spec": pod["spec"] }, "status": *worker.status, "events": events })
+    json!({ "pod": { "metadata": pod["metadata"], "spec": pod["spec"] }, "status": worker.status(), "events": events })
 }
 
 fn log_of(node: &Node, worker: &Worker, container: &str, previous: bool) -> Value {

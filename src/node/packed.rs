@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use serde_json::Value;
+
 /// A packed text. Clones share it; equal texts are packed equally.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Packed(Rc<[u8]>);
@@ -17,6 +19,16 @@ impl Packed {
     pub fn text(&self) -> String {
         let bytes = lz4_flex::block::decompress_size_prepended(&self.0).expect("it was packed here");
         String::from_utf8(bytes).expect("it was a text")
+    }
+
+    /// Packs a tree, which takes ten times as much as its text.
+    pub fn tree(tree: &Value) -> Self {
+        Self::new(&tree.to_string())
+    }
+
+    /// The tree.
+    pub fn to_tree(&self) -> Value {
+        serde_json::from_str(&self.text()).expect("it was JSON")
     }
 
     /// Whether this is a clone of the other: much quicker than whether they are

@@ -1,11 +1,10 @@
 //! Why the cloud was asked something: what the node wants to know again when
 //! the answer comes.
 
-use std::rc::Rc;
-
 use serde_json::Value;
 
 use super::ids::{ExchangeId, MsgId, PodUid};
+use super::packed::Packed;
 use super::pod::render::TokenRequest;
 use super::spool::Number;
 use super::twin::Sent;
@@ -35,7 +34,7 @@ pub enum Purpose {
         /// Whose.
         uid: PodUid,
         /// The whole status that the patch leads to.
-        sent: Rc<Value>,
+        sent: Packed,
         /// It was the last word: everything of the pod had stopped.
         ended: bool,
     },

@@ -4,7 +4,6 @@
 //! A status that others changed, or a session that is new, makes the base of
 //! the next patch unknown: then the whole status is said again.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use super::chance::Chance;
 use super::ids::PodUid;
 use super::link::{Link, message};
 use super::now::Now;
+use super::packed::Packed;
 use super::pod::Pods;
 use super::pod::status::OWN;
 use super::pod::worker::Worker;
@@ -50,19 +50,20 @@ fn is_due(worker: &Worker, now: Now) -> bool {
     if worker.may_be_deleted() {
         return worker.released.is_none_or(|at| now.mono.since(at) >= AGAIN);
     }
-    worker.pod.is_some() && !worker.status.is_null() && worker.reported.as_ref() != Some(&worker.status)
+    worker.pod.is_some() && worker.status.is_some() && worker.reported != worker.status
 }
 
 fn report(worker: &Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+    let Some(sent) = worker.status.clone() else { return };
     let change = match &worker.reported {
-        Some(reported) => patch::status(reported, &worker.status, &OWN),
-        None => Some(whole(&worker.status)),
+        Some(reported) => patch::status(&reported.to_tree(), &sent.to_tree(), &OWN),
+        None => Some(whole(&sent.to_tree())),
     };
     let Some(change) = change else { return };
     let body = json!({ "metadata": { "uid": worker.uid.as_str() }, "status": change }).to_string();
     let resource = Resource::new(&worker.key.namespace, kind::POD_PATCH, &worker.key.name);
     let message = message(now, chance, EDGED, META, operation::PATCH, resource.to_string(), string(&body));
-    link.request(now, message, Purpose::PodStatus { uid: worker.uid.clone(), sent: worker.status.clone(), ended: worker.has_ended() }, LIMIT, false);
+    link.request(now, message, Purpose::PodStatus { uid: worker.uid.clone(), sent, ended: worker.has_ended() }, LIMIT, false);
 }
 
 /// A whole status as a patch: what is ours and no longer holds goes.
@@ -95,11 +96,11 @@ pub enum Answer {
 }
 
 /// A status report was answered.
-pub fn reported(worker: &mut Worker, sent: Rc<Value>, ended: bool, answer: Answer) {
+pub fn reported(worker: &mut Worker, sent: Packed, ended: bool, answer: Answer) {
     match answer {
         Answer::Ok => worker.reported = Some(sent),
         // Its delete is on the way; nothing more needs telling.
-        Answer::Gone => worker.reported = Some(worker.status.clone()),
+        Answer::Gone => worker.reported = worker.status.clone(),
         Answer::Failed => worker.reported = None,
     }
     if ended && answer != Answer::Failed || answer == Answer::Gone {
@@ -119,7 +120,7 @@ pub fn start_over(pods: &mut Pods) {
 /// The cluster shows a status. If a condition or phase of ours differs from what
 /// was reported, somebody else wrote it, and it is said again.
 pub fn contradicted(worker: &mut Worker, shown: &Value) {
-    let Some(reported) = &worker.reported else { return };
+    let Some(reported) = worker.reported.as_ref().map(Packed::to_tree) else { return };
     let of = |status: &Value, kind: &Value| {
         status["conditions"].as_array().and_then(|all| all.iter().find(|condition| &condition["type"] == kind)).map(|condition| condition["status"].clone())
     };

@@ -29,7 +29,7 @@ impl Verdict {
 }
 
 /// All conditions this node sets.
-pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &str)>, containers: &[Value], now: Now) -> Value {
+pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &str)>, before: &Value, containers: &[Value], now: Now) -> Value {
     let ready = containers_ready(phase, containers);
     let pod_ready = gates(pod).map_or_else(
         || containers_ready(phase, containers),
@@ -46,7 +46,7 @@ pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &
     let evicted = matches!(worker.fate, Fate::Failed { reason: EVICTED, .. }) || pod.status.conditions.iter().any(|told| told.kind == DISRUPTION);
     let disruption = |(_, message): (&str, &str)| Verdict { holds: true, reason: "TerminationByKubelet", message: message.to_owned() };
     let disrupted = why.filter(|_| evicted).map(|why| (DISRUPTION, disruption(why)));
-    all.into_iter().chain(disrupted).map(|(kind, verdict)| condition(worker, pod, kind, &verdict, now)).collect()
+    all.into_iter().chain(disrupted).map(|(kind, verdict)| condition(before, pod, kind, &verdict, now)).collect()
 }
 
 fn initialized(worker: &Worker, pod: &Pod, phase: Phase) -> Verdict {
@@ -89,13 +89,13 @@ fn gates(pod: &Pod) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
-fn condition(worker: &Worker, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
+fn condition(before: &Value, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
     let status = if verdict.holds { "True" } else { "False" };
-    let told = worker.status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == kind);
+    let told = before["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == kind);
     let told = told.and_then(|condition| Some((condition["status"].as_str()?, condition["lastTransitionTime"].as_str()?)));
     let shown =
         || pod.status.conditions.iter().find(|condition| condition.kind == kind).map(|condition| (&*condition.status, &*condition.last_transition_time));
-    let since = told.or_else(shown).filter(|(before, _)| *before == status).map_or_else(|| rfc3339::seconds(now.wall.0), |(_, since)| since.to_owned());
+    let since = told.or_else(shown).filter(|(told, _)| *told == status).map_or_else(|| rfc3339::seconds(now.wall.0), |(_, since)| since.to_owned());
     let mut condition = json!({ "type": kind, "status": status, "lastTransitionTime": since });
     if !verdict.reason.is_empty() {
         condition["reason"] = verdict.reason.into();

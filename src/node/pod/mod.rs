@@ -27,6 +27,7 @@ use std::rc::Rc;
 use super::ids::{ContainerId, OpId, PodKey, PodUid};
 use super::images::short;
 use super::now::{Mono, Now};
+use super::packed::Packed;
 use super::presence::Facts;
 use super::pressure::Pressure;
 use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
@@ -246,10 +247,8 @@ impl Pods {
         }
         let Some(pod) = worker.pod.clone() else { return };
         let host = status::Host { ips: &world.facts.ips, runtime: world.runtime };
-        if let Some(status) = status::status(worker, &pod, host, now)
-            && *worker.status != status
-        {
-            worker.status = Rc::new(status);
+        if let Some(status) = status::status(worker, &pod, host, now) {
+            worker.status = Some(Packed::tree(&status));
         }
     }
 

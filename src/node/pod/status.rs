@@ -41,7 +41,7 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
     let init: Option<Vec<Value>> = pod.spec.init_containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
     let main: Option<Vec<Value>> = pod.spec.containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
     let (init, main) = (init?, main?);
-    status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &main, now));
+    status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &worker.status(), &main, now));
     if !matches!(worker.fate, Fate::Rejected { .. }) {
         if !init.is_empty() {
             status.insert("initContainerStatuses".into(), init.into());

@@ -12,6 +12,7 @@ use super::probe::Probes;
 use super::restart::BackOff;
 use crate::node::ids::{OpId, PodKey, PodUid};
 use crate::node::now::{Mono, Wall};
+use crate::node::packed::Packed;
 use crate::node::runtime::{ContainerSeen, Image, PodSeen, Prepare};
 use crate::wire::kube::{Container, Pod, RestartPolicy};
 
@@ -52,10 +53,10 @@ pub struct Worker {
     pub restored: bool,
     /// Its volumes were taken away after it had ended.
     pub emptied: bool,
-    /// The status as the cluster shall see it.
-    pub status: Rc<Value>,
+    /// The status as the cluster shall see it, once there is one.
+    pub status: Option<Packed>,
     /// The status as the cluster was last told, or last told us.
-    pub reported: Option<Rc<Value>>,
+    pub reported: Option<Packed>,
     /// The final status is known to the cluster.
     pub told: bool,
     /// The cloud says that it has no such pod.
@@ -195,7 +196,7 @@ impl Worker {
             cleaned: false,
             restored: false,
             emptied: false,
-            status: Rc::default(),
+            status: None,
             reported: None,
             told: false,
             disowned: false,
@@ -227,6 +228,11 @@ impl Worker {
     pub fn restarts(&self, name: &str) -> Option<u32> {
         let ran = || self.containers.get(name).and_then(|memory| memory.ran);
         self.seen.latest(name).map(|seen| seen.restarts).or_else(ran)
+    }
+
+    /// The status as the cluster shall see it; null before there is one.
+    pub fn status(&self) -> Value {
+        self.status.as_ref().map_or(Value::Null, Packed::to_tree)
     }
 
     /// Notes an event.
