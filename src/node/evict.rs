@@ -38,6 +38,13 @@ pub(super) struct Eviction {
     leaving: Option<(PodUid, Mono)>,
 }
 
+impl Eviction {
+    /// What was asked is not answered any more.
+    pub(super) fn not_measured(&mut self) {
+        self.measuring = false;
+    }
+}
+
 impl Node {
     /// The machine was looked at: pods are measured when it matters.
     pub(super) fn look_for_room(&mut self) {

@@ -211,6 +211,7 @@ impl Node {
             Input::RuntimeDown(why) => {
                 self.runtime.down(why);
                 self.pods.runtime_down();
+                self.eviction.not_measured();
             }
             Input::Relisted(pods) => {
                 let fresh = std::mem::take(&mut self.fresh);
