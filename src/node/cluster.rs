@@ -191,7 +191,7 @@ impl Node {
         if self.is_of_no_use(resource, &incoming) {
             return self.ack(now, session, message, None);
         }
-        match self.meta.judge(&incoming) {
+        match self.meta.judge(&incoming, self.disk.done()) {
             Verdict::Stale => self.ack(now, session, message, None),
             Verdict::Same => {
                 if let Some((key, row)) = self.meta.bump(&incoming) {

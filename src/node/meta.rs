@@ -26,8 +26,6 @@ pub struct Meta {
     tokens: BTreeMap<String, Token>,
     /// Removed, and on its way out of the disk; by name on the wire.
     leaving: BTreeMap<String, Ticket>,
-    /// Everything up to this batch is on disk.
-    on_disk: Ticket,
     /// Answered with NotFound; asked again while somebody needs it.
     absent: BTreeMap<String, Mono>,
 }
@@ -140,8 +138,8 @@ impl Meta {
         meta
     }
 
-    /// What an update means for what is known.
-    pub fn judge(&self, incoming: &Incoming) -> Verdict {
+    /// What an update means for what is known; everything up to `on_disk` is.
+    pub fn judge(&self, incoming: &Incoming, on_disk: Ticket) -> Verdict {
         let Some(known) = self.objects.get(&incoming.name) else { return Verdict::News };
         if *known.uid == *incoming.uid && incoming.version < known.version {
             return Verdict::Stale;
@@ -149,7 +147,7 @@ impl Meta {
         if known.json != Packed::new(&incoming.json) {
             return Verdict::News;
         }
-        if known.written > self.on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
+        if known.written > on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
     }
 
     /// A newer version of an otherwise known object, worth writing lazily.
@@ -198,7 +196,6 @@ impl Meta {
 
     /// Everything up to this batch is on disk.
     pub fn settled(&mut self, ticket: Ticket) {
-        self.on_disk = ticket;
         self.leaving.retain(|_, leaving| *leaving > ticket);
     }
 
@@ -298,13 +295,12 @@ mod tests {
     fn an_echo_of_our_own_status_is_no_news() {
         let mut meta = Meta::default();
         let first = pod(5, "");
-        assert_eq!(meta.judge(&first), Verdict::News);
+        assert_eq!(meta.judge(&first, Ticket(0)), Verdict::News);
         meta.keep(&first, Ticket(1));
-        assert_eq!(meta.judge(&pod(6, "")), Verdict::Pending(Ticket(1)));
-        meta.settled(Ticket(1));
-        assert_eq!(meta.judge(&pod(6, "")), Verdict::Same);
-        assert_eq!(meta.judge(&pod(6, r#","y":2"#)), Verdict::News);
-        assert_eq!(meta.judge(&pod(4, r#","y":2"#)), Verdict::Stale);
+        assert_eq!(meta.judge(&pod(6, ""), Ticket(0)), Verdict::Pending(Ticket(1)));
+        assert_eq!(meta.judge(&pod(6, ""), Ticket(1)), Verdict::Same);
+        assert_eq!(meta.judge(&pod(6, r#","y":2"#), Ticket(1)), Verdict::News);
+        assert_eq!(meta.judge(&pod(4, r#","y":2"#), Ticket(1)), Verdict::Stale);
     }
 
     #[test]

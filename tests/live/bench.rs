@@ -75,9 +75,10 @@ fn pods() {
     updates::introduce(&stand, &broker, PROPERTIES);
     updates::report(&broker, PROPERTIES);
     // The cloud hears of so many at a bounded rate.
-    while stand.status()["devices"]["unreported"] != 0 {
+    stand.within(Duration::from_secs(300), "the cloud has heard of all", |stand| {
         pause(Duration::from_secs(1));
-    }
+        stand.status()["devices"]["unreported"] == 0
+    });
     idle(&stand, "and 1000 devices", Duration::from_secs(30));
 }
 

@@ -192,10 +192,15 @@ impl Stand {
     }
 
     /// Waits for something; how long it took.
-    pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Duration {
+    pub fn until(&self, what: &str, holds: impl FnMut(&Self) -> bool) -> Duration {
+        self.within(PATIENCE, what, holds)
+    }
+
+    /// As `until`, with a patience of its own.
+    pub fn within(&self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Duration {
         let begun = now();
         while !holds(self) {
-            assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}; see {}", self.dir.display());
+            assert!(begun.elapsed() < patience, "{what}: not within {patience:?}; see {}", self.dir.display());
             pause(Duration::from_millis(20));
         }
         begun.elapsed()
