@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::config::{Config, file::hostname};
 use crate::modules;
-use crate::node::presence::Facts;
+use crate::node::machine::Facts;
 
 /// Reads everything. What cannot be read is empty or zero: a board without DMI
 /// has no UUID, and that is no fault.

@@ -3,7 +3,8 @@
 
 use super::Node;
 use super::images::{self, Room};
-use super::nodestatus::{Facts, Health};
+use super::machine::Facts;
+use super::nodestatus::Health;
 use super::now::Now;
 use super::pressure::memory_threshold;
 use super::runtime;

@@ -98,7 +98,7 @@ pub enum Input {
     /// What pods use.
     Usage(Vec<super::runtime::PodUsage>),
     /// The machine: capacity, addresses, pressure.
-    Facts(Box<super::presence::Facts>),
+    Facts(Box<super::machine::Facts>),
     /// Somebody asks locally.
     Asked(AskId, Ask),
     /// The agent shall end. Pods stay.

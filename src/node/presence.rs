@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::chance::Chance;
 use super::link::{Link, message};
+use super::machine::Facts;
 use super::nodestatus::{self, Health};
 use super::now::{Mono, Now};
 use super::purpose::Purpose;
@@ -25,8 +26,6 @@ use crate::wire::message::{EDGED, META, null, operation, raw, string};
 use crate::wire::patch;
 use crate::wire::resource::{CLUSTER, LEASES, Resource, kind};
 use crate::wire::rfc3339;
-
-pub use super::nodestatus::Facts;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::nodestatus::Facts;
+use super::machine::Facts;
 use super::now::Mono;
 use crate::config::Eviction;
 

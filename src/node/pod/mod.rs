@@ -26,9 +26,9 @@ use std::rc::Rc;
 
 use super::ids::{ContainerId, OpId, PodKey, PodUid};
 use super::images::short;
+use super::machine::Facts;
 use super::now::{Mono, Now};
 use super::packed::Packed;
-use super::presence::Facts;
 use super::pressure::Pressure;
 use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
 use crate::config;

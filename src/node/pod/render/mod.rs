@@ -26,7 +26,7 @@ pub use volume::prepare;
 
 use crate::config;
 use crate::node::ids::PodUid;
-use crate::node::nodestatus::Facts;
+use crate::node::machine::Facts;
 use crate::node::now::Wall;
 use crate::wire::kube::{ConfigMap, Pod, Secret};
 
