@@ -50,11 +50,6 @@ fn parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |above| directory(above, 0o750))
 }
 
-/// `LOGS/NAMESPACE_POD_UID`.
-pub(super) fn log_directory(logs: &Path, uid: &str, pod: &PodKey) -> PathBuf {
-    logs.join(format!("{}_{}_{uid}", pod.namespace, pod.name))
-}
-
 /// `POD_NAMESPACE_CONTAINER-ID.log`, the front cut when that is too long for a
 /// file name.
 pub(super) fn link_name(pod: &str, namespace: &str, container: &str, id: &str) -> String {

@@ -17,6 +17,7 @@ use super::{Shell, cgroup, files, images, probe, seen, subpath, volumes};
 use crate::host::clock;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;
+use crate::node::pod::render::log_directory_of;
 use crate::node::runtime::{Action, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
 use crate::wire::cri;
 
@@ -287,7 +288,7 @@ async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroups: Vec<String>) -
         for cgroup in &cgroups {
             cgroup::remove(cgroup, systemd).map_err(failed(FailedAt::Stop))?;
         }
-        let logs = files::log_directory(&config.pod_logs, &uid, &key);
+        let logs = PathBuf::from(log_directory_of(&config.pod_logs, &key.namespace, &key.name, &uid));
         files::remove_links_into(&config.container_logs, &logs).map_err(failed(FailedAt::Stop))?;
         files::remove_tree(&logs).map_err(failed(FailedAt::Stop))
     };

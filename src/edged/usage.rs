@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Shell, files, seen, volumes};
+use super::{Shell, seen, volumes};
 use crate::node::ids::{PodKey, PodUid};
 use crate::node::input::Input;
+use crate::node::pod::render::log_directory_of;
 use crate::node::runtime::{ContainerUsage, PodUsage};
 use crate::wire::cri::{ContainerStats, ListContainerStatsRequest};
 
@@ -36,7 +37,7 @@ pub(super) async fn measure(shell: &Shell, pods: Vec<(PodUid, PodKey)>) {
 /// What a pod has in directories of the node.
 fn on_disk(root: &Path, logs: &Path, uid: &PodUid, key: &PodKey) -> PodUsage {
     let volumes = sizes_in(&volumes::empty_dirs(root, uid.as_str()));
-    let logs = sizes_in(&files::log_directory(logs, uid.as_str(), key));
+    let logs = sizes_in(Path::new(&log_directory_of(logs, &key.namespace, &key.name, uid.as_str())));
     let containers = logs.into_iter().map(|(name, disk)| (name, ContainerUsage { memory: 0, disk })).collect();
     PodUsage { pod: uid.clone(), containers, volumes }
 }

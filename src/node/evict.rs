@@ -11,6 +11,7 @@ use super::Node;
 use super::ids::{PodKey, PodUid};
 use super::now::{Mono, Now};
 use super::pod::admit::is_critical;
+use super::pod::render;
 use super::pod::worker::{EVICTED, Fate, Worker};
 use super::pressure::{self, Resource, Shortage};
 use super::runtime::{self, PodUsage};
@@ -21,8 +22,6 @@ use crate::wire::quantity::Quantity;
 const GRACE: i64 = 1;
 /// The next pod goes only when the last one is gone, or after this.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Kubernetes' name of bytes on the node's disk.
-const DISK: &str = "ephemeral-storage";
 
 /// Where making room stands.
 #[derive(Debug, Default)]
@@ -113,9 +112,9 @@ fn may_go(worker: &Worker) -> bool {
     worker.fate == Fate::Run && !worker.seen.is_empty() && !worker.has_ended()
 }
 
-/// A limit of bytes that is more than nothing.
-fn bytes(quantity: Option<&Quantity>) -> Option<u64> {
-    quantity.and_then(|quantity| u64::try_from(quantity.units()).ok()).filter(|bytes| *bytes > 0)
+/// Bytes that are more than none.
+fn bytes(quantity: Quantity) -> Option<u64> {
+    u64::try_from(quantity.units()).ok().filter(|bytes| *bytes > 0)
 }
 
 /// emptyDir volumes on disk that have a limit, and the limit.
@@ -123,12 +122,12 @@ fn limited_volumes(pod: &Pod) -> impl Iterator<Item = (&str, u64)> {
     pod.spec.volumes.iter().filter_map(|volume| {
         // A limit in memory is the kernel's to keep.
         let on_disk = volume.empty_dir.as_ref().filter(|empty| empty.medium.is_empty())?;
-        Some((volume.name.as_str(), bytes(on_disk.size_limit.as_ref())?))
+        Some((volume.name.as_str(), bytes(on_disk.size_limit?)?))
     })
 }
 
 fn disk_limit(container: &Container) -> Option<u64> {
-    bytes(container.resources.limits.get(DISK))
+    render::limit(container, Resource::Disk.name()).and_then(bytes)
 }
 
 /// Whether a pod may only take so much of the disk.
@@ -156,16 +155,15 @@ fn disk_of(usage: &PodUsage) -> u64 {
 
 /// What a container asked for; the limit when it did not.
 fn requested(container: &Container, of: Resource) -> u64 {
-    let resources = &container.resources;
-    bytes(resources.requests.get(of.request())).or_else(|| bytes(resources.limits.get(of.request()))).unwrap_or(0)
+    render::request(container, of.request()).and_then(bytes).unwrap_or(0)
 }
 
 impl Resource {
     /// What pods ask for to have some of it.
     fn request(self) -> &'static str {
         match self {
-            Self::Memory => "memory",
-            Self::Disk | Self::Inodes => DISK,
+            Self::Memory | Self::Disk => self.name(),
+            Self::Inodes => Self::Disk.name(),
         }
     }
 

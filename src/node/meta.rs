@@ -63,6 +63,8 @@ pub struct Incoming {
     pub version: u64,
     /// The canonical form.
     pub json: Rc<str>,
+    /// The same as it is kept.
+    packed: Packed,
     /// The status as the cluster has it.
     pub status: Value,
 }
@@ -98,7 +100,8 @@ impl Incoming {
             let told = ["phase", "reason", "message"].into_iter().filter_map(|member| Some((member.to_owned(), status.get(member)?.clone())));
             object.insert("status".into(), told.collect::<serde_json::Map<_, _>>().into());
         }
-        Ok(Self { name: resource.to_string(), uid, version, json: value.to_string().into(), status })
+        let json: Rc<str> = value.to_string().into();
+        Ok(Self { name: resource.to_string(), uid, version, packed: Packed::new(&json), json, status })
     }
 
     /// A member of the metadata.
@@ -144,7 +147,7 @@ impl Meta {
         if *known.uid == *incoming.uid && incoming.version < known.version {
             return Verdict::Stale;
         }
-        if known.json != Packed::new(&incoming.json) {
+        if known.json != incoming.packed {
             return Verdict::News;
         }
         if known.written > on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
@@ -169,7 +172,7 @@ impl Meta {
     pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
         self.absent.remove(&incoming.name);
         self.leaving.remove(&incoming.name);
-        let entry = Entry { version: incoming.version, uid: incoming.uid.as_str().into(), json: Packed::new(&incoming.json), written: ticket };
+        let entry = Entry { version: incoming.version, uid: incoming.uid.as_str().into(), json: incoming.packed.clone(), written: ticket };
         self.objects.insert(incoming.name.clone(), entry);
     }
 

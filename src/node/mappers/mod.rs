@@ -21,7 +21,6 @@ pub mod report;
 mod told;
 mod want;
 
-use crate::node::packed::Packed;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
@@ -30,6 +29,7 @@ use super::chance::Chance;
 use super::dmi::{Ask, Call, Code, MapperFailure, Order, Refusal, Reply};
 use super::ids::{CallId, MapperName};
 use super::now::{Mono, Now};
+use super::packed::Packed;
 use super::store::{Change, Key, Row, Table};
 use crate::wire::dmi::{MapperInfo, MapperRegisterRequest, MapperRegisterResponse, NameRequest};
 use crate::wire::resource::Resource;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::super::*;
 use crate::node::now::Wall;
-use crate::node::packed::Packed;
 use crate::wire::resource::kind;
 
 /// The machine with a cluster and a clock around it.

@@ -38,12 +38,13 @@ fn all(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.init_containers.iter().chain(&pod.spec.containers)
 }
 
-fn limit(container: &Container, of: &str) -> Option<Quantity> {
+/// A limit that is more than nothing.
+pub fn limit(container: &Container, of: &str) -> Option<Quantity> {
     container.resources.limits.get(of).copied().filter(|quantity| !quantity.is_zero())
 }
 
 /// A request; the limit when there is none.
-fn request(container: &Container, of: &str) -> Option<Quantity> {
+pub fn request(container: &Container, of: &str) -> Option<Quantity> {
     container.resources.requests.get(of).copied().filter(|quantity| !quantity.is_zero()).or_else(|| limit(container, of))
 }
 

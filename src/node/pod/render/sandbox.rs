@@ -2,6 +2,8 @@
 //!
 //! Source: edge-node.md 1.6, PodSandboxConfig.
 
+use std::path::Path;
+
 use super::{Context, names, resources, security};
 use crate::config;
 use crate::wire::cri;
@@ -9,7 +11,12 @@ use crate::wire::kube::Pod;
 
 /// `/var/log/pods/NAMESPACE_NAME_UID`.
 pub fn log_directory(config: &config::Edged, pod: &Pod) -> String {
-    format!("{}/{}_{}_{}", config.pod_logs.display(), pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
+    log_directory_of(&config.pod_logs, &pod.metadata.namespace, &pod.metadata.name, &pod.metadata.uid)
+}
+
+/// The same, for a pod that only the runtime knows.
+pub fn log_directory_of(logs: &Path, namespace: &str, name: &str, uid: &str) -> String {
+    format!("{}/{namespace}_{name}_{uid}", logs.display())
 }
 
 /// The sandbox of a pod.
