@@ -11,6 +11,7 @@ use super::runtime;
 
 impl Node {
     pub(super) fn health(&self) -> Health {
+        let eviction = self.settings.edged.eviction;
         Health {
             runtime_version: self.runtime.version(),
             not_ready: self.not_ready(),
@@ -19,7 +20,7 @@ impl Node {
             images: self.images.all(),
             max_images: self.settings.edged.max_images,
             max_pods: self.settings.edged.max_pods,
-            kept_free: memory_threshold(&self.facts, self.settings.edged.eviction),
+            kept_free: (memory_threshold(&self.facts, eviction), self.facts.disk / 100 * u64::from(eviction.disk)),
             reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
         }
     }

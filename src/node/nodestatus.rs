@@ -35,8 +35,8 @@ pub struct Health {
     pub max_images: usize,
     /// At most so many pods.
     pub max_pods: u32,
-    /// Bytes of memory that pods leave free.
-    pub kept_free: u64,
+    /// Bytes of memory and of the disk that pods leave free.
+    pub kept_free: (u64, u64),
     /// Kept from pods: milli-CPU and bytes.
     pub reserved: (i64, i64),
 }
@@ -111,9 +111,9 @@ fn resources(facts: &Facts, health: &Health) -> (Value, Value) {
     if cpu > 0 {
         allocatable.insert("cpu".into(), format!("{}m", (u64::from(facts.cpus) * 1000).saturating_sub(cpu)).into());
     }
-    let free = facts.memory.saturating_sub(memory).saturating_sub(huge).saturating_sub(health.kept_free);
+    let free = facts.memory.saturating_sub(memory).saturating_sub(huge).saturating_sub(health.kept_free.0);
     allocatable.insert("memory".into(), format!("{}Ki", free >> 10).into());
-    allocatable.insert("ephemeral-storage".into(), (facts.disk - facts.disk / 10).to_string().into());
+    allocatable.insert("ephemeral-storage".into(), facts.disk.saturating_sub(health.kept_free.1).to_string().into());
     (capacity.into(), allocatable.into())
 }
 
