@@ -153,6 +153,12 @@ fn metamanager(file: &mut Table, faults: &mut Faults) -> MetaManager {
     config
 }
 
+/// Runtimes take a cgroup without a slash for one below their own.
+fn absolute(cgroup: &str) -> String {
+    let name = cgroup.trim_matches('/');
+    if name.is_empty() { String::new() } else { format!("/{name}") }
+}
+
 fn edged(file: &mut Table, faults: &mut Faults) -> Edged {
     let mut section = Section::take(file, "edged", faults);
     let systemd_cgroups = match section.text("cgroup_driver", "auto").as_str() {
@@ -177,7 +183,7 @@ fn edged(file: &mut Table, faults: &mut Faults) -> Edged {
         pod_logs: section.path("pod_logs", "/var/log/pods"),
         container_logs: section.path("container_logs", "/var/log/containers"),
         systemd_cgroups,
-        cgroup_root: section.text("cgroup_root", ""),
+        cgroup_root: absolute(&section.text("cgroup_root", "")),
         cluster_dns: section.list("cluster_dns"),
         cluster_domain: section.text("cluster_domain", "cluster.local"),
         resolv_conf: section.path("resolv_conf", "/etc/resolv.conf"),
