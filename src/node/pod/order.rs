@@ -3,7 +3,7 @@
 //!
 //! Source: edge-node.md 1.7 and 1.8.
 
-use super::worker::{Worker, is_sidecar};
+use super::worker::Worker;
 use crate::node::now::{Mono, Now, Wall};
 use crate::node::runtime::ContainerState;
 use crate::wire::kube::{Container, Pod, RestartPolicy};
@@ -47,7 +47,7 @@ pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container,
             pod.spec
                 .init_containers
                 .iter()
-                .filter(|container| is_sidecar(container))
+                .filter(|container| container.is_sidecar())
                 .map(|container| (container, turn(worker, container, RestartPolicy::Always, now))),
         );
     }
@@ -66,11 +66,11 @@ fn init_is_done(worker: &Worker, container: &Container) -> bool {
     worker
         .seen
         .current(&container.name)
-        .is_some_and(|seen| if is_sidecar(container) { seen.is_running() && worker.is_started(seen) } else { seen.exit().is_some_and(|exit| exit.code == 0) })
+        .is_some_and(|seen| if container.is_sidecar() { seen.is_running() && worker.is_started(seen) } else { seen.exit().is_some_and(|exit| exit.code == 0) })
 }
 
 fn init_turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Turn {
-    let sidecar = is_sidecar(container);
+    let sidecar = container.is_sidecar();
     let Some(seen) = worker.seen.current(&container.name) else { return barred(worker, container, now) };
     match &seen.state {
         ContainerState::Created => Turn::Replace,

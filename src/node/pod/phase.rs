@@ -3,7 +3,7 @@
 //! Source: edge-node.md 1.18.
 
 use super::order::{is_initialized, restarts};
-use super::worker::{Fate, Worker, is_sidecar};
+use super::worker::{Fate, Worker};
 use crate::node::runtime::ContainerState;
 use crate::wire::kube::{Pod, RestartPolicy};
 
@@ -62,7 +62,7 @@ fn ended(worker: &Worker, pod: &Pod) -> Phase {
 
 fn by_containers(worker: &Worker, pod: &Pod) -> Phase {
     if !is_initialized(worker, pod) {
-        let failed = pod.spec.init_containers.iter().filter(|container| !is_sidecar(container)).any(|container| {
+        let failed = pod.spec.init_containers.iter().filter(|container| !container.is_sidecar()).any(|container| {
             let code = worker.seen.current(&container.name).and_then(|seen| seen.exit()).map(|exit| exit.code);
             code.is_some_and(|code| code != 0) && pod.spec.restart_policy == RestartPolicy::Never
         });

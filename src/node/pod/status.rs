@@ -9,7 +9,7 @@ use super::conditions;
 use super::order::is_initialized;
 use super::phase::{Phase, phase};
 use super::render::{container_hash, qos};
-use super::worker::{Fate, Worker, is_sidecar};
+use super::worker::{Fate, Worker};
 use crate::node::now::{Now, Wall};
 use crate::node::runtime::{ContainerSeen, ContainerState, Exit};
 use crate::wire::kube::{Container, Pod};
@@ -92,15 +92,15 @@ fn container_status(worker: &Worker, pod: &Pod, container: &Container, phase: Ph
     let running = state.get("running").is_some();
     let started = running && latest.is_some_and(|seen| worker.is_started(seen));
     let ready = match latest {
-        Some(seen) if running => started && (init && !is_sidecar(container) || worker.is_ready(seen)?),
-        Some(seen) => init && !is_sidecar(container) && seen.exit().is_some_and(|exit| exit.code == 0),
+        Some(seen) if running => started && (init && !container.is_sidecar() || worker.is_ready(seen)?),
+        Some(seen) => init && !container.is_sidecar() && seen.exit().is_some_and(|exit| exit.code == 0),
         None => false,
     };
     let mut status = json!({
         "name": container.name,
         "image": latest.map_or(container.image.as_str(), |seen| &seen.image),
         "imageID": latest.map_or("", |seen| &seen.image_id),
-        "ready": ready && !(init && !is_sidecar(container) && running),
+        "ready": ready && !(init && !container.is_sidecar() && running),
         "started": started,
         "restartCount": worker.restarts(&container.name).unwrap_or(0),
         "state": state,

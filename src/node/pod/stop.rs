@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plan::Next;
 use super::render;
-use super::worker::{Doing, Fate, Worker, all_containers, is_sidecar};
+use super::worker::{Doing, Fate, Worker, all_containers};
 use crate::node::ids::SandboxId;
 use crate::node::now::Now;
 use crate::node::runtime::{ContainerSeen, Step, Stop};
@@ -70,7 +70,7 @@ fn grace(worker: &Worker, pod: Option<&Pod>) -> Option<i64> {
 
 /// Sidecars end after the main containers, in reverse order of their start.
 fn order(worker: &Worker, pod: &Pod, stops: &mut [Stop]) {
-    let sidecars: Vec<&str> = pod.spec.init_containers.iter().filter(|container| is_sidecar(container)).map(|container| container.name.as_str()).collect();
+    let sidecars: Vec<&str> = pod.spec.init_containers.iter().filter(|container| container.is_sidecar()).map(|container| container.name.as_str()).collect();
     let name_of = |stop: &Stop| worker.seen.containers.iter().find(|seen| seen.id == stop.container).map_or("", |seen| seen.name.as_str());
     let rank = |stop: &Stop| sidecars.iter().position(|name| *name == name_of(stop));
     let ranks: Vec<Option<usize>> = stops.iter().map(rank).collect();

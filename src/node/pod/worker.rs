@@ -14,7 +14,7 @@ use crate::node::ids::{OpId, PodKey, PodUid};
 use crate::node::now::{Mono, Wall};
 use crate::node::packed::Packed;
 use crate::node::runtime::{ContainerSeen, Image, PodSeen, Prepare};
-use crate::wire::kube::{Container, Pod, RestartPolicy};
+use crate::wire::kube::{Container, Pod};
 
 /// One pod.
 #[derive(Debug)]
@@ -266,11 +266,6 @@ impl Worker {
     fn probes_of(&self, container: &ContainerSeen) -> Option<&Probes> {
         self.containers.get(&container.name)?.probes.as_ref().filter(|probes| probes.container == container.id)
     }
-}
-
-/// An init container that stays: it starts in init order and outlives the rest.
-pub fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy == Some(RestartPolicy::Always)
 }
 
 /// Every container of a pod, init containers first.

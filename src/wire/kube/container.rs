@@ -59,6 +59,14 @@ pub struct Container {
     pub restart_policy: Option<RestartPolicy>,
 }
 
+impl Container {
+    /// An init container that stays: it starts in init order and outlives the
+    /// rest.
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy == Some(RestartPolicy::Always)
+    }
+}
+
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum PullPolicy {
