@@ -144,3 +144,12 @@ fn a_runtime_without_cri_is_not_taken_for_one() {
     let [[grade, why, mend]] = ward.check("runtime", &[]).try_into().expect("one finding");
     assert!(grade == "FAIL" && why.contains("without CRI v1") && mend.contains("disabled_plugins"), "{why}; {mend}");
 }
+
+#[test]
+fn a_runtime_that_keeps_its_events_to_itself_is_asked_to_tell() {
+    let crio =
+        |tells: bool| move |_: &Path| Manner::Containerd { config: json!({ "sandboxImage": PAUSE, "crio": { "EnablePodEvents": tells } }), has_image: true };
+    let [[grade, _, mend]] = Ward::new("silent", crio(false)).check("events", &[]).try_into().expect("one finding");
+    assert!(grade == "warn" && mend.contains("/etc/crio/crio.conf.d"), "{grade}: {mend}");
+    assert!(Ward::new("telling", crio(true)).check("events", &[]).is_empty());
+}

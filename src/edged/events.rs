@@ -89,18 +89,21 @@ impl Events {
         }
     }
 
-    /// The next event that matters. May be dropped while it waits.
-    pub(super) async fn next(&mut self) -> Result<Event, Error> {
+    /// The next event that matters, until the source has no more. May be
+    /// dropped while it waits.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             let event = match self {
-                Self::Cri(stream) => from_cri(stream.expect().await?),
-                Self::Containerd(stream) => match from_containerd(&stream.expect().await?) {
-                    Some(event) => event,
-                    None => continue,
+                Self::Cri(stream) => stream.next().await?.map(from_cri),
+                Self::Containerd(stream) => match stream.next().await?.map(|envelope| from_containerd(&envelope)) {
+                    Some(None) => continue,
+                    event => event.flatten(),
                 },
                 Self::None => std::future::pending().await,
             };
-            log::trace!(target: "edged", "event: '{}' {:?}", event.id, event.change);
+            if let Some(event) = &event {
+                log::trace!(target: "edged", "event: '{}' {:?}", event.id, event.change);
+            }
             return Ok(event);
         }
     }

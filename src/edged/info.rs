@@ -18,13 +18,14 @@ pub(super) async fn read(client: &Client) -> Result<RuntimeInfo, Error> {
         Err(cause) if cause.is_unimplemented() => None,
         Err(cause) => return Err(cause),
     };
-    // containerd's own configuration; other runtimes have none there.
+    // containerd's own configuration, or CRI-O's.
     let config = status.info.get("config").and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
     let not = |name| unmet(&status, name);
     Ok(RuntimeInfo {
         name: version.runtime_name,
         version: version.runtime_version,
         systemd_cgroups: driver.or_else(|| systemd(&config)),
+        is_silent: config["crio"]["EnablePodEvents"] == false,
         not_ready: not("RuntimeReady"),
         network_not_ready: not("NetworkReady"),
         sandbox_image: sandbox_image(&config),

@@ -26,8 +26,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const GOOD: Duration = Duration::from_secs(60);
 /// The net below the events.
 const RELIST: Duration = Duration::from_secs(300);
-/// The only way to see changes in a runtime that tells of none.
-const POLL: Duration = Duration::from_secs(5);
+/// The only way to see changes in a runtime that tells of none; kubelet's pace.
+const POLL: Duration = Duration::from_secs(1);
 /// Between looks at a runtime that answers but says it is not ready: nothing
 /// tells when its network is.
 const UNREADY: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const CLOSE_LOOKS: u32 = 35;
 
 /// Follows the runtime for as long as the shell lives.
 pub(super) async fn run(shell: Rc<Shell>) {
-    let mut watch = Watch { shell, source: Source::Cri, info: None, told_down: false, told_directories: false };
+    let mut watch = Watch { shell, info: None, told_down: false, told_directories: false };
     let mut pause = PAUSE.0;
     loop {
         let begun = clock::monotonic();
@@ -60,7 +60,6 @@ pub(super) async fn run(shell: Rc<Shell>) {
 
 struct Watch {
     shell: Rc<Shell>,
-    source: Source,
     /// What was last told of the runtime in this session.
     info: Option<RuntimeInfo>,
     told_down: bool,
@@ -69,8 +68,8 @@ struct Watch {
 
 enum Wake {
     Event(Event),
-    /// The stream cannot be had from this source.
-    NoEvents(Error),
+    /// This source has none, or no more.
+    NoEvents(String),
     Relist,
     Check,
 }
@@ -79,7 +78,8 @@ impl Watch {
     /// From reaching the runtime until that ends.
     async fn session(&mut self) -> Result<std::convert::Infallible, Error> {
         self.check().await?;
-        let mut events = Events::open(&self.shell.client, self.source).await?;
+        let mut source = Source::Cri;
+        let mut events = Events::open(&self.shell.client, source).await?;
         self.shell.look_at_all().await?;
         if !std::mem::replace(&mut self.told_directories, true) {
             let (root, logs) = (self.shell.config.root.clone(), self.shell.config.pod_logs.clone());
@@ -87,7 +87,7 @@ impl Watch {
             self.shell.tell(Input::Directories(pods)).await;
         }
         let (rereads, mut tasks) = (Rc::new(Rereads::default()), Tasks::new(&self.shell.executor));
-        let mut relist = clock::monotonic() + self.net();
+        let mut relist = clock::monotonic() + net(source);
         loop {
             match self.wake(&mut events, relist).await? {
                 Wake::Event(event) => {
@@ -98,30 +98,29 @@ impl Watch {
                     }
                 }
                 Wake::NoEvents(cause) => {
-                    self.source = self.source.next();
-                    log::info!(target: "edged", "runtime has no such events, now from {}: {cause}", self.source);
-                    events = Events::open(&self.shell.client, self.source).await?;
+                    source = source.next();
+                    log::info!(target: "edged", "runtime has no such events, now from {source}: {cause}");
+                    events = Events::open(&self.shell.client, source).await?;
                     self.shell.relist.ask();
                 }
                 Wake::Relist => {
                     self.shell.look_at_all().await?;
-                    relist = clock::monotonic() + self.net();
+                    relist = clock::monotonic() + net(source);
                 }
                 Wake::Check => self.check().await?,
             }
         }
     }
 
-    fn net(&self) -> Duration {
-        if self.source == Source::None { POLL } else { RELIST }
-    }
-
     async fn wake(&self, events: &mut Events, relist: Duration) -> Result<Wake, Error> {
         let shell = &self.shell;
         let event = async {
             match events.next().await {
-                Err(cause) if cause.is_unimplemented() => Ok(Wake::NoEvents(cause)),
-                other => other.map(Wake::Event),
+                Ok(Some(event)) => Ok(Wake::Event(event)),
+                // CRI-O without `enable_pod_events`.
+                Ok(None) => Ok(Wake::NoEvents("the stream ends".to_owned())),
+                Err(cause) if cause.is_unimplemented() => Ok(Wake::NoEvents(cause.to_string())),
+                Err(cause) => Err(cause),
             }
         };
         let relist = async {
@@ -158,6 +157,11 @@ impl Watch {
         self.shell.tell(Input::RuntimeUp(info)).await;
         Ok(())
     }
+}
+
+/// How long until everything is looked at again.
+fn net(source: Source) -> Duration {
+    if source == Source::None { POLL } else { RELIST }
 }
 
 async fn pause(time: Duration) {

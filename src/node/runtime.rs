@@ -375,6 +375,8 @@ pub struct RuntimeInfo {
     pub version: String,
     /// Whether it groups processes by systemd slices.
     pub systemd_cgroups: Option<bool>,
+    /// It could tell what happens to containers, but was told not to.
+    pub is_silent: bool,
     /// Why the runtime is not ready.
     pub not_ready: Option<String>,
     /// Why the network is not ready.

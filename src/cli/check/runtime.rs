@@ -13,6 +13,8 @@ const CONTAINERD: &str = "/run/containerd/containerd.sock";
 /// Where CNI configurations and plugins are, for a runtime that does not say.
 const CNI_CONFIGS: &str = "/etc/cni/net.d";
 const CNI_PLUGINS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+/// CRI-O reads it beside its own configuration.
+const CRIO_EVENTS: &str = "/etc/crio/crio.conf.d/10-selvedge.conf";
 /// A CNI configuration that serves any single node.
 const BRIDGE: &str = r#"{"cniVersion":"0.4.0","name":"selvedge","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.85.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}
 "#;
@@ -25,6 +27,7 @@ pub(super) fn examine(config: &config::Edged) -> Vec<Finding> {
             let mut findings = vec![health(socket, &info)];
             findings.extend(sandbox_image(socket, &info, has_sandbox_image));
             findings.push(network(&info.cni, info.network_not_ready.as_deref()));
+            findings.extend(events(&info));
             findings
         }
         Err(cause) => vec![silence(socket, cause), network(&Cni::default(), None)],
@@ -55,7 +58,9 @@ fn silence(socket: &Path, cause: NoAnswer) -> Finding {
             if !installed {
                 return Finding::bad(Grade::Fail, "runtime", why, "apt-get install containerd runc containernetworking-plugins");
             }
-            Finding::bad(Grade::Fail, "runtime", why, "systemctl enable --now containerd").mended_by(Fix::run(&["systemctl", "enable", "--now", "containerd"]))
+            let unit = if socket.ends_with("crio.sock") { "crio" } else { "containerd" };
+            let start = ["systemctl", "enable", "--now", unit];
+            Finding::bad(Grade::Fail, "runtime", why, start.join(" ")).mended_by(Fix::run(&start))
         }
     }
 }
@@ -99,6 +104,14 @@ fn network(cni: &Cni, not_ready: Option<&str>) -> Finding {
         None => Finding::ok("network", format!("CNI plugins and a configuration in {} are there", configs.display())),
         Some(why) => Finding::bad(Grade::Fail, "network", format!("the runtime cannot use {}: {why}", configs.display()), "systemctl restart containerd"),
     }
+}
+
+/// CRI-O tells what happens only when it is told to.
+fn events(info: &RuntimeInfo) -> Option<Finding> {
+    let why = || format!("{} does not tell what happens to containers: it is asked every second", info.name);
+    let write = Fix::Write(CRIO_EVENTS.into(), "[crio.runtime]\nenable_pod_events = true\n");
+    info.is_silent
+        .then(|| Finding::bad(Grade::Warn, "events", why(), format!("selvedge check --fix writes {CRIO_EVENTS}; then systemctl restart crio")).mended_by(write))
 }
 
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
