@@ -62,18 +62,28 @@ pub fn qos(pod: &Pod) -> Qos {
     }
 }
 
-/// What a pod asks of the node: milli-CPU and bytes. Init containers run before
-/// the others, so the larger of both counts.
+/// What a pod asks of the node: milli-CPU and bytes.
 pub fn requests(pod: &Pod) -> (i64, i64) {
-    let sum =
-        |of: &str, unit: fn(Quantity) -> i64| pod.spec.containers.iter().filter_map(|container| request(container, of)).map(unit).fold(0, i64::saturating_add);
-    let most =
-        |of: &str, unit: fn(Quantity) -> i64| pod.spec.init_containers.iter().filter_map(|container| request(container, of)).map(unit).max().unwrap_or(0);
-    (sum("cpu", Quantity::milli).max(most("cpu", Quantity::milli)), sum("memory", Quantity::units).max(most("memory", Quantity::units)))
+    let of = |name, unit: fn(Quantity) -> i64| most(pod, |container| request(container, name).map_or(0, unit));
+    (of("cpu", Quantity::milli), of("memory", Quantity::units))
 }
 
-fn shares(milli: i64) -> i64 {
-    if milli == 0 { 2 } else { (milli.saturating_mul(1024) / 1000).clamp(2, 262_144) }
+/// The most that the containers of a pod take at one time: an init container
+/// runs before the others, but beside the sidecars started before it.
+fn most(pod: &Pod, of: impl Fn(&Container) -> i64) -> i64 {
+    let (mut sidecars, mut peak) = (0_i64, 0);
+    for init in &pod.spec.init_containers {
+        let now = sidecars.saturating_add(of(init));
+        peak = now.max(peak);
+        if init.is_sidecar() {
+            sidecars = now;
+        }
+    }
+    pod.spec.containers.iter().map(of).fold(sidecars, i64::saturating_add).max(peak)
+}
+
+fn shares(milli: i64) -> u64 {
+    (milli.saturating_mul(1024) / 1000).clamp(2, 262_144).unsigned_abs()
 }
 
 fn quota(milli: i64) -> i64 {
@@ -84,15 +94,15 @@ fn quota(milli: i64) -> i64 {
 pub fn cgroup(context: &Context<'_>) -> Cgroup {
     let (pod, qos) = (context.pod, qos(context.pod));
     let (cpu, _) = requests(pod);
-    let every = |of: &str| pod.spec.containers.iter().all(|container| limit(container, of).is_some());
-    let sum = |of: &str, unit: fn(Quantity) -> i64| {
-        if every(of) { pod.spec.containers.iter().filter_map(|container| limit(container, of)).map(unit).sum() } else { 0 }
+    // One container without a limit may take everything.
+    let total = |name, unit: fn(Quantity) -> i64| {
+        if all(pod).all(|container| limit(container, name).is_some()) { most(pod, |container| limit(container, name).map_or(0, unit)) } else { 0 }
     };
     Cgroup {
         parent: parent(context.uid, context.systemd, &context.config.cgroup_root, qos),
-        cpu_shares: u64::try_from(shares(if qos == Qos::BestEffort { 0 } else { cpu })).unwrap_or(2),
-        cpu_quota: quota(sum("cpu", Quantity::milli)),
-        memory: sum("memory", Quantity::units),
+        cpu_shares: shares(if qos == Qos::BestEffort { 0 } else { cpu }),
+        cpu_quota: quota(total("cpu", Quantity::milli)),
+        memory: total("memory", Quantity::units),
     }
 }
 
@@ -103,17 +113,24 @@ pub fn cgroups(uid: &PodUid, systemd: bool, root: &str) -> Vec<String> {
 
 /// `/kubepods/burstable/podUID`, or the last slice's name under systemd.
 fn parent(uid: &PodUid, systemd: bool, root: &str, qos: Qos) -> String {
-    let class = match qos {
-        Qos::Guaranteed => "",
-        Qos::Burstable => "burstable",
-        Qos::BestEffort => "besteffort",
-    };
-    if systemd {
-        let uid = uid.as_str().replace('-', "_");
-        return if class.is_empty() { format!("kubepods-pod{uid}.slice") } else { format!("kubepods-{class}-pod{uid}.slice") };
+    let class = class(systemd, root, qos);
+    match class.strip_suffix(".slice") {
+        Some(class) => format!("{class}-pod{}.slice", uid.as_str().replace('-', "_")),
+        None => format!("{class}/pod{uid}"),
     }
-    let root = root.trim_end_matches('/');
-    if class.is_empty() { format!("{root}/kubepods/pod{uid}") } else { format!("{root}/kubepods/{class}/pod{uid}") }
+}
+
+/// `/kubepods/burstable`, or the last slice's name under systemd. Guaranteed
+/// pods have no class of their own.
+fn class(systemd: bool, root: &str, qos: Qos) -> String {
+    let class = match (qos, systemd) {
+        (Qos::Guaranteed, _) => "",
+        (Qos::Burstable, false) => "/burstable",
+        (Qos::Burstable, true) => "-burstable",
+        (Qos::BestEffort, false) => "/besteffort",
+        (Qos::BestEffort, true) => "-besteffort",
+    };
+    if systemd { format!("kubepods{class}.slice") } else { format!("{root}/kubepods{class}") }
 }
 
 /// Limits of one container.
@@ -123,7 +140,7 @@ pub fn container_resources(context: &Context<'_>, container: &Container) -> cri:
     let mut resources = cri::LinuxContainerResources {
         cpu_period: PERIOD,
         cpu_quota: quota(milli(limit(container, "cpu"))),
-        cpu_shares: shares(milli(request(container, "cpu"))),
+        cpu_shares: i64::try_from(shares(milli(request(container, "cpu")))).expect("at most 262144"),
         memory_limit_in_bytes: memory,
         memory_swap_limit_in_bytes: memory,
         oom_score_adj: oom_score(context, container),
@@ -196,6 +213,24 @@ mod tests {
             assert_eq!(qos(&pod(resources)), wanted, "{resources}");
         }
         assert_eq!(requests(&pod(r#"{"requests":{"cpu":"50m","memory":"1Ki"}}"#)), (50, 1024));
+    }
+
+    #[test]
+    fn init_containers_and_sidecars_count_for_the_time_they_run() {
+        let asks = |cpu: &str| format!(r#""resources":{{"requests":{{"cpu":"{cpu}"}}}}"#);
+        let pod = |init: &[(&str, bool)]| {
+            let init: Vec<_> = init
+                .iter()
+                .map(|(cpu, stays)| format!(r#"{{"name":"i{cpu}",{}{}}}"#, asks(cpu), if *stays { r#","restartPolicy":"Always""# } else { "" }))
+                .collect();
+            kube::read::<Pod>(&format!(r#"{{"spec":{{"initContainers":[{}],"containers":[{{"name":"c",{}}}]}}}}"#, init.join(","), asks("100m")))
+                .expect("a pod")
+        };
+        assert_eq!(requests(&pod(&[("50m", false)])).0, 100);
+        assert_eq!(requests(&pod(&[("300m", false)])).0, 300);
+        assert_eq!(requests(&pod(&[("20m", true), ("300m", false)])).0, 320);
+        assert_eq!(requests(&pod(&[("300m", false), ("20m", true)])).0, 300);
+        assert_eq!(requests(&pod(&[("20m", true), ("30m", true)])).0, 150);
     }
 
     #[test]
