@@ -6,6 +6,8 @@
 #   containerd.sh up DIR BRIDGE SUBNET16    e.g. up run/containerd selvedge0 10.89
 #   containerd.sh down DIR BRIDGE
 #   containerd.sh restart DIR BRIDGE SUBNET16    containers stay
+#
+# With SELVEDGE_SLICES=1 systemd groups its processes.
 set -eu
 
 die() { echo "containerd.sh: $*" >&2; exit 1; }
@@ -34,6 +36,8 @@ up() {
   mkdir -p "$dir/net.d"
   dir=$(cd "$dir" && pwd)
   for bin in /usr/lib/cni /opt/cni/bin; do [ -x "$bin/bridge" ] && plugins=$bin; done
+  slices=false
+  [ -z "${SELVEDGE_SLICES:-}" ] || slices=true
   [ -n "${plugins:-}" ] || die "no CNI plugins: apt-get install containernetworking-plugins"
   cat >"$dir/config.toml" <<TOML
 version = 2
@@ -50,6 +54,10 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "$plugins"
     conf_dir = "$dir/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = $slices
 TOML
   printf '{"cniVersion":"0.4.0","name":"%s","plugins":[{"type":"bridge","bridge":"%s","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","dataDir":"%s/ipam","ranges":[[{"subnet":"%s.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}\n' \
     "$bridge" "$bridge" "$dir" "$subnet" >"$dir/net.d/10-$bridge.conflist"
@@ -94,5 +102,5 @@ case ${1:-} in
   up) up "$2" "$3" "$4" ;;
   down) down "$2" "$3" ;;
   restart) restart "$2" "$3" "$4" ;;
-  *) sed -n '2,9p' "$0"; exit 2 ;;
+  *) sed -n '2,11p' "$0"; exit 2 ;;
 esac

@@ -1,10 +1,11 @@
 //! Cgroups of pods: made with the pod's limits before its first container,
-//! removed with the pod. cgroup v1 and v2; under systemd the runtime makes the
-//! slices, and only what it leaves behind is removed.
+//! removed with the pod. cgroup v1 and v2. Under systemd they are slices, which
+//! it makes and ends (`slice`); only what it leaves behind is removed here.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::slice;
 use crate::node::runtime::Cgroup;
 
 /// Why a cgroup is not as wanted.
@@ -15,18 +16,26 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Controllers that pods' limits need.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// Makes a pod's cgroup and sets its limits. A controller that is missing is
-/// left out: the pod runs without that limit, and the node says so.
+/// Makes the cgroup of a pod, or of a class of pods, and sets its limits. A
+/// controller that is missing is left out: the pod runs without that limit, and
+/// the node says so.
 pub fn ensure(cgroup: &Cgroup, systemd: bool) -> Result<(), Error> {
-    if systemd || cgroup.parent.is_empty() { Ok(()) } else { Tree::of_machine().ensure(cgroup) }
+    if systemd { slice::ensure(cgroup, is_v2()) } else { Tree::of_machine().ensure(cgroup) }
 }
 
 /// Removes a pod's cgroup in every hierarchy.
 pub fn remove(parent: &str, systemd: bool) -> Result<(), Error> {
-    if parent.is_empty() {
-        return Ok(());
+    let tree = Tree::of_machine();
+    if !systemd {
+        return tree.remove(parent);
     }
-    Tree::of_machine().remove(&if systemd { slice_path(parent) } else { parent.to_owned() })
+    let path = slice_path(parent);
+    if tree.holds(&path)
+        && let Err(why) = slice::stop(parent)
+    {
+        log::warn!(target: "edged", "slice '{parent}' is only removed: {why}");
+    }
+    tree.remove(&path)
 }
 
 /// Controllers that pods' limits need and the kernel does not give.
@@ -100,7 +109,7 @@ impl Tree {
     fn limits(&self, cgroup: &Cgroup) -> Vec<(&'static str, String)> {
         let mut limits = Vec::new();
         if self.v2 {
-            limits.push(("cpu.weight", (1 + cgroup.cpu_shares.saturating_sub(2) * 9999 / 262_142).to_string()));
+            limits.push(("cpu.weight", weight(cgroup.cpu_shares).to_string()));
             if cgroup.cpu_quota > 0 {
                 limits.push(("cpu.max", format!("{} 100000", cgroup.cpu_quota)));
             }
@@ -120,6 +129,10 @@ impl Tree {
         limits
     }
 
+    fn holds(&self, name: &str) -> bool {
+        self.roots().iter().any(|root| root.join(name.trim_start_matches('/')).is_dir())
+    }
+
     fn remove(&self, name: &str) -> Result<(), Error> {
         let mut result = Ok(());
         for root in self.roots() {
@@ -132,6 +145,11 @@ impl Tree {
         }
         result
     }
+}
+
+/// Shares of cgroup v1 as a weight of v2, as everybody converts them.
+pub(super) fn weight(shares: u64) -> u64 {
+    1 + shares.saturating_sub(2) * 9999 / 262_142
 }
 
 /// cgroup v2 gives children only the controllers that are passed on to them.

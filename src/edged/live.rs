@@ -102,13 +102,17 @@ impl Bench {
         self.root.join(format!("pods/test_live_{}", self.uid))
     }
 
+    fn cgroup(&self) -> String {
+        format!("/selvedge-live/{}", self.uid)
+    }
+
     fn sandbox(&self) -> cri::PodSandboxConfig {
         cri::PodSandboxConfig {
             metadata: Some(cri::PodSandboxMetadata { name: "live".into(), uid: self.uid.to_string(), namespace: "test".into(), attempt: 0 }),
             hostname: "live".into(),
             log_directory: self.logs().display().to_string(),
             labels: self.labels(),
-            linux: Some(cri::LinuxPodSandboxConfig { cgroup_parent: format!("/selvedge-live/{}", self.uid), ..Default::default() }),
+            linux: Some(cri::LinuxPodSandboxConfig { cgroup_parent: self.cgroup(), ..Default::default() }),
             ..Default::default()
         }
     }
@@ -231,7 +235,8 @@ async fn images_are_told_apart(bench: &mut Bench) {
 
 async fn a_sandbox_runs(bench: &mut Bench) -> SandboxId {
     let logs = bench.logs().display().to_string();
-    assert_eq!(bench.op(Step::Prepare(Prepare { logs, ..Default::default() })).await.0, Ok(Outcome::Prepared(BTreeMap::new())));
+    let cgroup = Cgroup { parent: bench.cgroup(), cpu_shares: 2, ..Cgroup::default() };
+    assert_eq!(bench.op(Step::Prepare(Prepare { logs, cgroup, volumes: Vec::new() })).await.0, Ok(Outcome::Prepared(BTreeMap::new())));
     let config = bench.sandbox();
     let (Ok(Outcome::Sandbox(sandbox)), Some(seen)) = bench.op(Step::MakeSandbox(Box::new(config))).await else { panic!("no sandbox") };
     assert_eq!((seen.key.to_string().as_str(), seen.sandboxes[0].ready, seen.sandboxes[0].ips.len()), ("test/live", true, 1));
@@ -310,7 +315,7 @@ async fn they_end_in_order(bench: &mut Bench, web: &ContainerId, side: &Containe
         assert_eq!((result, seen.map(|pod| pod.containers.len() + pod.sandboxes.len())), (Ok(Outcome::Done), Some(0)));
     }
     assert_eq!(bench.op(Step::Stop { containers: vec![stop], sandboxes: vec![sandbox.clone()] }).await.0, Ok(Outcome::Done));
-    let step = Step::Clean { key: PodKey { namespace: "test".into(), name: "live".into() }, cgroups: Vec::new() };
+    let step = Step::Clean { key: PodKey { namespace: "test".into(), name: "live".into() }, cgroups: vec![bench.cgroup()] };
     assert_eq!(bench.op(step).await.0, Ok(Outcome::Done));
     assert!(!bench.logs().exists() && std::fs::read_dir(bench.root.join("containers")).unwrap().next().is_none());
 }

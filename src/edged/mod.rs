@@ -2,9 +2,10 @@
 //! and tells it what the runtime shows. It decides nothing about pods.
 //!
 //! `client` has the calls, `watch` follows the runtime by its `events` and
-//! `info`, `seen` reads what is in it, `operate` does one step of a pod's life, `images` has images here, `probe`
-//! tries things on containers, `health` by gRPC, `logs` keeps log files small; `volumes`, `subpath`, `cgroup` and
-//! `files` are a pod's part of this machine.
+//! `info`, `seen` reads what is in it, `operate` does one step of a pod's life,
+//! `images` has images here, `probe` tries things on containers, `health` by
+//! gRPC, `logs` keeps log files small; `volumes`, `subpath`, `cgroup`, `slice`
+//! and `files` are a pod's part of this machine.
 
 pub mod cgroup;
 pub mod client;
@@ -19,6 +20,7 @@ mod logs;
 mod operate;
 mod probe;
 mod seen;
+mod slice;
 pub mod subpath;
 mod usage;
 pub mod volumes;

@@ -28,6 +28,7 @@ pub(super) fn examine(config: &config::Edged) -> Vec<Finding> {
             findings.extend(sandbox_image(socket, &info, has_sandbox_image));
             findings.push(network(&info.cni, info.network_not_ready.as_deref()));
             findings.extend(events(&info));
+            findings.extend(slices(&info));
             findings
         }
         Err(cause) => vec![silence(socket, cause), network(&Cni::default(), None)],
@@ -112,6 +113,16 @@ fn events(info: &RuntimeInfo) -> Option<Finding> {
     let write = Fix::Write(CRIO_EVENTS.into(), "[crio.runtime]\nenable_pod_events = true\n");
     info.is_silent
         .then(|| Finding::bad(Grade::Warn, "events", why(), format!("selvedge check --fix writes {CRIO_EVENTS}; then systemctl restart crio")).mended_by(write))
+}
+
+/// Limits of whole pods are systemd's business where slices are.
+fn slices(info: &RuntimeInfo) -> Option<Finding> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_here = std::env::split_paths(&path).any(|dir| dir.join("busctl").exists());
+    let is_needed = info.systemd_cgroups == Some(true) && !is_here;
+    is_needed.then(|| {
+        Finding::bad(Grade::Warn, "slices", "busctl, systemd's own, is not here: only containers have limits, not whole pods", "apt-get install systemd")
+    })
 }
 
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
