@@ -96,6 +96,7 @@ impl Edged {
         let mut tasks = self.tasks.borrow_mut();
         match order {
             Order::Op(op) => tasks.spawn(operate::run(shell, op)),
+            Order::Weigh(classes) => tasks.spawn(async move { operate::weigh(&shell, classes).await }),
             Order::Probe(probe) => tasks.spawn(probe::run(shell, probe)),
             Order::Relist => shell.relist.ask(),
             Order::RemoveImage(image) => tasks.spawn(async move { shell.remove_image(&image).await }),

@@ -18,7 +18,7 @@ use crate::host::clock;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;
 use crate::node::pod::render::log_directory_of;
-use crate::node::runtime::{Action, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
+use crate::node::runtime::{Action, Cgroup, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
 use crate::wire::cri;
 
 /// What a process gets between TERM and KILL at least, however long its hook
@@ -101,13 +101,20 @@ async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, 
     let work = move || {
         files::directory(&pod_directory(&root, &uid), 0o750).map_err(failed(FailedAt::Volume))?;
         files::directory(Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Volume))?;
-        if !wish.cgroup.parent.is_empty() {
-            cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
-        }
+        cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
         volumes::setup(&root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))?;
         Ok(Outcome::Prepared(files::last_logs(Path::new(&wish.logs))))
     };
     shell.on_disk(work).await
+}
+
+/// Pods run also where classes cannot be weighed.
+pub(super) async fn weigh(shell: &Shell, classes: Vec<Cgroup>) {
+    let systemd = shell.systemd.get();
+    let work = move || classes.iter().try_for_each(|class| cgroup::ensure(class, systemd));
+    if let Err(cause) = shell.on_disk(work).await {
+        log::warn!(target: "edged", "classes of pods are not weighed: {cause}");
+    }
 }
 
 fn pod_directory(root: &Path, uid: &str) -> PathBuf {

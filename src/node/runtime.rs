@@ -97,7 +97,7 @@ pub struct Prepare {
     pub volumes: Vec<VolumeSetup>,
 }
 
-/// A pod's cgroup.
+/// The cgroup of a pod, or of a class of pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroup {
     /// `/kubepods/burstable/podUID`, or a slice name under systemd.
@@ -496,6 +496,8 @@ pub struct ImageSeen {
 pub enum Order {
     /// A step of a pod's life.
     Op(Op),
+    /// Let classes of pods weigh this much from now on; not answered.
+    Weigh(Vec<Cgroup>),
     /// A probe to run once.
     Probe(Probe),
     /// Look at everything again; answered by `Relisted` and `Images`.

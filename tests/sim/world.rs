@@ -505,7 +505,7 @@ impl World {
                 let usage = pods.iter().map(|(uid, key)| self.runtime.usage(uid, key)).collect();
                 self.later(5, Event::Node(Input::Usage(usage)));
             }
-            Order::RemoveImage(_) | Order::RotateLog(_) => {}
+            Order::Weigh(_) | Order::RemoveImage(_) | Order::RotateLog(_) => {}
         }
     }
 

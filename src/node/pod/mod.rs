@@ -30,7 +30,7 @@ use super::machine::Facts;
 use super::now::{Mono, Now};
 use super::packed::Packed;
 use super::pressure::Pressure;
-use super::runtime::{Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
+use super::runtime::{Cgroup, Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
 use crate::config;
 use crate::wire::kube::{self, Pod, PodStatus};
 use phase::Phase;
@@ -47,6 +47,8 @@ pub struct Pods {
     listed: bool,
     /// Pods that have directories here, until it is sure which are wanted.
     directories: Vec<(PodUid, PodKey)>,
+    /// What classes of pods weigh, as last told.
+    classes: Vec<Cgroup>,
 }
 
 /// What the pods need to know of the rest of the node.
@@ -122,6 +124,7 @@ impl Pods {
     pub fn runtime_down(&mut self) {
         self.listed = false;
         self.orders.clear();
+        self.classes.clear();
         self.workers.values_mut().for_each(|worker| worker.doing = None);
     }
 
@@ -214,9 +217,9 @@ impl Pods {
         }
         let due: Vec<PodUid> =
             self.workers.values().filter(|worker| worker.dirty || worker.wake.is_some_and(|(at, _)| at <= now.mono)).map(|worker| worker.uid.clone()).collect();
-        for uid in due {
-            self.admit(&uid, world);
-            let Some(worker) = self.workers.get_mut(&uid) else { continue };
+        for uid in &due {
+            self.admit(uid, world);
+            let Some(worker) = self.workers.get_mut(uid) else { continue };
             worker.dirty = false;
             worker.wake = None;
             if worker.pod.is_none() && !world.whole && !worker.disowned {
@@ -224,7 +227,20 @@ impl Pods {
             }
             let orders = worker.probes_due(now, world);
             self.orders.extend(orders.into_iter().map(Order::Probe));
-            self.plan(&uid, now, world);
+            self.plan(uid, now, world);
+        }
+        if !due.is_empty() || self.classes.is_empty() {
+            self.weigh(world);
+        }
+    }
+
+    /// What classes of pods weigh follows the pods that are here.
+    fn weigh(&mut self, world: &World<'_>) {
+        let pods = self.workers.values().filter(|worker| worker.counts()).filter_map(|worker| worker.pod.as_deref());
+        let classes = render::classes(pods, world.config, world.facts, world.systemd);
+        if self.classes != classes {
+            self.classes.clone_from(&classes);
+            self.orders.push_back(Order::Weigh(classes));
         }
     }
 

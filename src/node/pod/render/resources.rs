@@ -3,7 +3,9 @@
 //! Source: edge-node.md 1.11.
 
 use super::Context;
+use crate::config::Edged;
 use crate::node::ids::PodUid;
+use crate::node::machine::Facts;
 use crate::node::runtime::Cgroup;
 use crate::wire::cri;
 use crate::wire::kube::{Container, Pod, ResourceFieldRef};
@@ -104,6 +106,16 @@ pub fn cgroup(context: &Context<'_>) -> Cgroup {
         cpu_quota: quota(total("cpu", Quantity::milli)),
         memory: total("memory", Quantity::units),
     }
+}
+
+/// The cgroups above those of pods. When the CPU is short, all pods together
+/// weigh as much as they may ask for, the burstable ones as much as they asked
+/// for, and those that asked for nothing get what is left.
+pub fn classes<'a>(pods: impl Iterator<Item = &'a Pod>, config: &Edged, facts: &Facts, systemd: bool) -> Vec<Cgroup> {
+    let allocatable = (i64::from(facts.cpus) * 1000).saturating_sub(config.reserved_cpu);
+    let burstable = pods.filter(|pod| qos(pod) == Qos::Burstable).map(|pod| requests(pod).0).fold(0, i64::saturating_add);
+    let class = |qos, milli| Cgroup { parent: class(systemd, &config.cgroup_root, qos), cpu_shares: shares(milli), ..Default::default() };
+    vec![class(Qos::Guaranteed, allocatable), class(Qos::Burstable, burstable), class(Qos::BestEffort, 0)]
 }
 
 /// Where a pod's cgroup may be, when nobody knows its class any more.
@@ -231,6 +243,16 @@ mod tests {
         assert_eq!(requests(&pod(&[("20m", true), ("300m", false)])).0, 320);
         assert_eq!(requests(&pod(&[("300m", false), ("20m", true)])).0, 300);
         assert_eq!(requests(&pod(&[("20m", true), ("30m", true)])).0, 150);
+    }
+
+    #[test]
+    fn classes_weigh_what_their_pods_ask_for() {
+        let pods = ["{}", r#"{"limits":{"cpu":"1","memory":"1Gi"}}"#, r#"{"requests":{"cpu":"250m"}}"#, r#"{"requests":{"cpu":"500m"}}"#].map(pod);
+        let config = crate::config::file::parse("", "n").expect("defaults").edged;
+        let facts = Facts { cpus: 2, ..Facts::default() };
+        let shown = |systemd| classes(pods.iter(), &config, &facts, systemd).into_iter().map(|class| (class.parent, class.cpu_shares)).collect::<Vec<_>>();
+        assert_eq!(shown(false), [("/kubepods".into(), 2048), ("/kubepods/burstable".into(), 768), ("/kubepods/besteffort".into(), 2)]);
+        assert_eq!(shown(true), [("kubepods.slice".into(), 2048), ("kubepods-burstable.slice".into(), 768), ("kubepods-besteffort.slice".into(), 2)]);
     }
 
     #[test]
