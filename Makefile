@@ -1,5 +1,6 @@
 # make run       a stand-in cloud, this machine as its node, one Deployment; until Ctrl-C
 # make test      everything: units, simulated worlds, and a real containerd when it can
+# make live-vm   the live stories on systemd and cgroup v2, in a virtual machine
 # make bench     figures: size, memory, wakeups, pod start and delete
 # make check     format, lints, feature combinations, dependencies
 # make release   static binary for this machine     -> target/dist/
@@ -9,7 +10,7 @@ CARGO ?= cargo
 TARGET ?= $(shell uname -m)
 OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run test unit live bench check fmt features deny release cross
+.PHONY: run test unit live live-vm bench check fmt features deny release cross
 
 run:
 	$(CARGO) build --release --features cloud
@@ -22,6 +23,9 @@ unit:
 
 live:
 	sh tests/live/run.sh
+
+live-vm:
+	sh tests/live/vm.sh
 
 bench:
 	sh tests/live/bench.sh

@@ -103,5 +103,5 @@ fn a_private_image_is_pulled_with_its_secret_only() {
     stand.until("it runs", |stand| stand.is_ready("somebody"));
     let log = std::fs::read_to_string(stand.dir.join("agent.log")).expect("a log");
     assert!(log.contains(&format!("image '{image}' pulled")) && !log.contains("s3cret"), "{log}");
-    stand.ctr(&["images", "rm", &image]);
+    stand.remove_image(&image);
 }

@@ -8,7 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use selvedge::cloud::objects::condition;
-use selvedge::host::socket;
+use selvedge::edged::client::Client;
+use selvedge::host::tasks::Executor;
+use selvedge::host::{grpc, socket};
+use selvedge::wire::cri;
 use serde_json::{Value, json};
 
 /// How long anything may take.
@@ -206,23 +209,32 @@ impl Stand {
         begun.elapsed()
     }
 
-    /// A question to containerd.
-    pub fn ctr(&self, arguments: &[&str]) -> String {
-        let output = Command::new("ctr").arg("-a").arg(containerd()).args(["-n", "k8s.io"]).args(arguments).output().expect("ctr");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    /// A call to the runtime, beside the agent.
+    pub fn ask_runtime<T>(&self, call: impl AsyncFnOnce(Client) -> Result<T, grpc::Error>) -> T {
+        let executor = Executor::default();
+        executor.block_on(call(Client::new(&self.runtime, &executor))).expect("the runtime answers")
     }
 
     /// Containers in the runtime, sandboxes left out: pod name, container, id.
     pub fn containers(&self) -> Vec<(String, String, String)> {
-        let one = |id: &str| {
-            let info: Value = serde_json::from_str(&self.ctr(&["containers", "info", id])).ok()?;
-            let label = |name: &str| info["Labels"][name].as_str().map(str::to_owned);
-            (label("io.cri-containerd.kind")? == "container")
-                .then(|| Some((label("io.kubernetes.pod.name")?, label("io.kubernetes.container.name")?, id.to_owned())))?
-        };
-        let mut all: Vec<_> = self.ctr(&["containers", "list", "-q"]).lines().filter_map(one).collect();
+        let answer = self.ask_runtime(async |client| client.list_containers(&cri::ListContainersRequest::default()).await);
+        let label = |container: &cri::Container, name: &str| container.labels.get(name).cloned().unwrap_or_default();
+        let one = |container: cri::Container| (label(&container, "io.kubernetes.pod.name"), label(&container, "io.kubernetes.container.name"), container.id);
+        let mut all: Vec<_> = answer.containers.into_iter().map(one).collect();
         all.sort();
         all
+    }
+
+    /// Ends a container behind the agent's back.
+    pub fn kill_container(&self, id: &str) {
+        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
+        self.ask_runtime(async |client| client.stop_container(&request).await);
+    }
+
+    /// Takes an image away behind the agent's back.
+    pub fn remove_image(&self, image: &str) {
+        let request = cri::RemoveImageRequest { image: Some(image.into()) };
+        self.ask_runtime(async |client| client.remove_image(&request).await);
     }
 }
 

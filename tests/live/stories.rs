@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn pods_outlive_cloud_and_agent_and_both_are_found_again() {
     pause(Duration::from_secs(3));
     assert_eq!(stand.containers(), before, "the container is the same");
     // What dies offline is started again, offline.
-    stand.ctr(&["tasks", "kill", "-s", "KILL", &before[0].2]);
+    stand.kill_container(&before[0].2);
     stand.until("a new container runs", |stand| stand.containers().iter().any(|container| !before.contains(container)));
     stand.start_cloud();
     let took = stand.until("the cloud knows", |stand| {
@@ -141,6 +141,78 @@ fn a_pod_that_overfills_its_volume_makes_room() {
     stand.until("nothing is left", |stand| stand.pod("greedy").is_none() && !directory.exists());
 }
 
+/// A cgroup of pods, by cgroup v1 or v2, under systemd or not.
+struct Group {
+    class: &'static str,
+    uid: Option<String>,
+}
+
+impl Group {
+    fn of(stand: &Stand, class: &'static str, pod: &str) -> Self {
+        let uid = stand.pod(pod).expect("it is shown")["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        Self { class, uid: Some(uid) }
+    }
+
+    /// The slice's name, where the tests' containerd uses slices.
+    fn slice(&self) -> Option<String> {
+        std::env::var_os("SELVEDGE_SLICES").filter(|set| !set.is_empty())?;
+        let class = if self.class.is_empty() { String::new() } else { format!("-{}", self.class) };
+        let pod = self.uid.as_ref().map_or_else(String::new, |uid| format!("-pod{}", uid.replace('-', "_")));
+        Some(format!("kubepods{class}{pod}.slice"))
+    }
+
+    fn path(&self, controller: &str) -> PathBuf {
+        let base = Path::new("/sys/fs/cgroup").join(if is_v2() { "" } else { controller });
+        let pod = self.uid.as_ref().map_or_else(String::new, |uid| format!("pod{uid}"));
+        match self.slice() {
+            None => base.join("selvedge-live/kubepods").join(self.class).join(pod),
+            Some(slice) if self.class.is_empty() => base.join("kubepods.slice").join(slice),
+            Some(slice) => base.join(format!("kubepods.slice/kubepods-{}.slice", self.class)).join(if pod.is_empty() { "" } else { &slice }),
+        }
+    }
+
+    /// CPU weight, CPU quota and memory limit as the kernel shows them.
+    fn limits(&self) -> [String; 3] {
+        let files = if is_v2() { ["cpu.weight", "cpu.max", "memory.max"] } else { ["cpu.shares", "cpu.cfs_quota_us", "memory.limit_in_bytes"] };
+        let read = |file: &str| std::fs::read_to_string(self.path(file.split('.').next().expect("a controller")).join(file));
+        files.map(|file| read(file).unwrap_or_default().trim().to_owned())
+    }
+}
+
+fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn limits_of_pods_and_their_classes_are_those_of_their_cgroups() {
+    let stand = Stand::up("limits");
+    let resources = [("guaranteed", json!({ "limits": { "cpu": "500m", "memory": "64Mi" } })), ("burstable", json!({ "requests": { "cpu": "250m" } }))];
+    for (name, resources) in resources {
+        let mut pod = pod(name, OBEDIENT);
+        pod["spec"]["containers"][0]["resources"] = resources;
+        stand.apply(&pod);
+    }
+    stand.apply(&pod("besteffort", OBEDIENT));
+    stand.until("all are ready", |stand| ["guaranteed", "burstable", "besteffort"].iter().all(|pod| stand.is_ready(pod)));
+    let (guaranteed, burstable) = (Group::of(&stand, "", "guaranteed"), Group::of(&stand, "burstable", "burstable"));
+    let classes = ["burstable", "besteffort"].map(|class| Group { class, uid: None });
+    let weight = |v1: &str, v2: &str| if is_v2() { v2.to_owned() } else { v1.to_owned() };
+    let [cpu, quota, memory] = guaranteed.limits();
+    assert_eq!((cpu, quota, memory.as_str()), (weight("512", "20"), weight("50000", "50000 100000"), "67108864"));
+    assert_eq!(burstable.limits()[..2], [weight("256", "10"), weight("-1", "max 100000")]);
+    stand.until("classes weigh what their pods ask for", |_| {
+        [&classes[0], &classes[1]].map(|class| class.limits()[0].clone()) == [weight("256", "10"), weight("2", "1")]
+    });
+    stand.delete("burstable", None);
+    stand.until("the class weighs nothing", |_| classes[0].limits()[0] == weight("2", "1"));
+    stand.until("its cgroup is gone", |_| !burstable.path("cpu").exists() && !burstable.path("memory").exists());
+    if let Some(slice) = burstable.slice() {
+        let shown = Command::new("systemctl").args(["is-active", &slice]).output().expect("systemctl");
+        assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), "inactive", "systemd has forgotten it");
+    }
+}
+
 /// As an agent leaves it that dies between the end of a pod and its clean-up.
 #[test]
 #[ignore = "needs a containerd: make live"]
@@ -152,8 +224,7 @@ fn what_a_dead_agent_left_of_a_pod_is_taken_away() {
     let uid = "0f9c2c8e-3b4a-4e6f-9d53-7a1c5b2e9f01";
     let (directory, logs) = (stand.dir.join("kubelet/pods").join(uid), stand.dir.join(format!("pods/default_gone_{uid}")));
     let secret = directory.join("volumes/kubernetes.io~secret/s");
-    let cgroup = Path::new("/sys/fs/cgroup").join(if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "" } else { "pids" });
-    let cgroup = cgroup.join(format!("selvedge-live/kubepods/besteffort/pod{uid}"));
+    let cgroup = Group { class: "besteffort", uid: Some(uid.to_owned()) }.path("pids");
     for made in [&secret, &logs.join("c"), &cgroup] {
         std::fs::create_dir_all(made).expect("root may");
     }
