@@ -101,8 +101,9 @@ fn a_port_of_the_node_leads_into_the_pod() {
     web["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 8080, "hostPort": port }]);
     stand.apply(&web);
     stand.until("ready", |stand| stand.is_ready("web"));
+    let node = stand.get("node")[0]["status"]["addresses"][0]["address"].as_str().expect("an address").to_owned();
     let ask = || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        let mut stream = TcpStream::connect((node.as_str(), port)).ok()?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok().map(|_| answer)
