@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use selvedge::cloud::objects::condition;
 use selvedge::config::file;
+use selvedge::edged::cgroup;
 use selvedge::edged::client::Client;
 use selvedge::host::tasks::Executor;
 use selvedge::node::ids::PodKey;
@@ -163,8 +164,8 @@ fn raw() -> Raw {
     })
 }
 
-/// What the agent asks of the runtime for a pod of this name: its own node
-/// decides, and is told that everything went well.
+/// What the agent asks of the runtime for a pod of this name, whose cgroups are
+/// made: its own node decides, and is told that everything went well.
 fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
     let root = std::env::temp_dir().join("selvedge-bench");
     let text = format!("[edged]\nroot = \"{0}\"\npod_logs = \"{0}/logs\"\ncgroup_root = \"selvedge-live\"\n", root.display());
@@ -180,7 +181,14 @@ fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
     node.handle(instant, Input::Relisted(Vec::new()));
     let mut sandbox = None;
     loop {
-        let Order::Op(op) = node.poll_runtime().expect("the node goes on") else { continue };
+        let op = match node.poll_runtime().expect("the node goes on") {
+            Order::Op(op) => op,
+            Order::Weigh(classes) => {
+                classes.iter().for_each(|class| cgroup::ensure(class, false).expect("root may"));
+                continue;
+            }
+            Order::Probe(_) | Order::Relist | Order::RemoveImage(_) | Order::Measure(_) | Order::RotateLog(_) => continue,
+        };
         let mut seen = None;
         let outcome = match op.step {
             Step::EnsureImage(wish) => Outcome::Image(Image { reference: wish.image, uid: None, username: String::new(), pulled: None, size: 1 }),
@@ -205,7 +213,11 @@ fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
                 }
                 return (sandbox.expect("it came before"), start.config);
             }
-            Step::Prepare(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Clean { .. } => Outcome::Done,
+            Step::Prepare(wish) => {
+                cgroup::ensure(&wish.cgroup, false).expect("root may");
+                Outcome::Prepared(BTreeMap::new())
+            }
+            Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Clean { .. } => Outcome::Done,
         };
         node.handle(instant, Input::Done { op: op.id, pod: op.pod, result: Ok(outcome), seen });
     }
