@@ -40,7 +40,7 @@ use crate::host::grpc;
 use crate::host::tasks::{Executor, Tasks};
 use crate::node::ids::{PodKey, PodUid};
 use crate::node::input::Input;
-use crate::node::runtime::{ImageSeen, Order, PodSeen, RuntimeInfo};
+use crate::node::runtime::{Cgroup, ImageSeen, Order, PodSeen, RuntimeInfo};
 use crate::wire::cri;
 use client::Client;
 use grpc::Error;
@@ -96,7 +96,10 @@ impl Edged {
         let mut tasks = self.tasks.borrow_mut();
         match order {
             Order::Op(op) => tasks.spawn(operate::run(shell, op)),
-            Order::Weigh(classes) => tasks.spawn(async move { operate::weigh(&shell, classes).await }),
+            Order::Weigh(classes) => {
+                shell.classes.replace(classes);
+                tasks.spawn(async move { operate::weigh(&shell).await });
+            }
             Order::Probe(probe) => tasks.spawn(probe::run(shell, probe)),
             Order::Relist => shell.relist.ask(),
             Order::RemoveImage(image) => tasks.spawn(async move { shell.remove_image(&image).await }),
@@ -119,6 +122,10 @@ struct Shell {
     looking: RwLock<()>,
     /// The same between looks at one pod.
     looks: RefCell<BTreeMap<PodUid, Rc<Mutex<()>>>>,
+    /// What classes of pods shall weigh, empty once they do; one writes it at a
+    /// time, so that the newest word stands.
+    classes: RefCell<Vec<Cgroup>>,
+    weighing: Mutex<()>,
     /// Processes are grouped by systemd slices.
     systemd: Cell<bool>,
     steps: Semaphore,
@@ -160,6 +167,8 @@ impl Shell {
             config,
             inbox,
             executor: executor.clone(),
+            classes: RefCell::default(),
+            weighing: Mutex::new(()),
             known: RefCell::default(),
             looking: RwLock::new(()),
             looks: RefCell::default(),

@@ -18,7 +18,7 @@ use crate::host::clock;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;
 use crate::node::pod::render::log_directory_of;
-use crate::node::runtime::{Action, Cgroup, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
+use crate::node::runtime::{Action, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
 use crate::wire::cri;
 
 /// What a process gets between TERM and KILL at least, however long its hook
@@ -109,8 +109,9 @@ async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, 
 }
 
 /// Pods run also where classes cannot be weighed.
-pub(super) async fn weigh(shell: &Shell, classes: Vec<Cgroup>) {
-    let systemd = shell.systemd.get();
+pub(super) async fn weigh(shell: &Shell) {
+    let _turn = shell.weighing.lock().await;
+    let (classes, systemd) = (shell.classes.take(), shell.systemd.get());
     let work = move || classes.iter().try_for_each(|class| cgroup::ensure(class, systemd));
     if let Err(cause) = shell.on_disk(work).await {
         log::warn!(target: "edged", "classes of pods are not weighed: {cause}");
