@@ -13,9 +13,9 @@ mod devices;
 mod doctor;
 #[cfg(feature = "cloud")]
 mod eviction;
-#[cfg(feature = "cloud")]
+#[cfg(all(feature = "cloud", feature = "edged"))]
 mod link;
-#[cfg(feature = "cloud")]
+#[cfg(all(feature = "cloud", feature = "edged"))]
 mod live;
 #[cfg(feature = "cloud")]
 mod offline;
