@@ -38,7 +38,10 @@ modprobe -a br_netfilter overlay veth bridge
 cd $top
 for slices in "" 1; do
   echo "slices: \${slices:-0}, \$(uname -r), controllers \$(cat /sys/fs/cgroup/cgroup.controllers)"
-  SELVEDGE_SLICES=\$slices sh tests/live/with-containerd.sh ./stories --ignored --test-threads 1 ${1:-live::stories} || exit 1
+  SELVEDGE_SLICES=\$slices sh tests/live/with-containerd.sh ./stories --ignored --test-threads 1 ${1:-live::stories} || {
+    tail -n 30 target/live/*/agent.log
+    exit 1
+  }
 done
 echo "all stories passed"
 GO
