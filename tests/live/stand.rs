@@ -225,6 +225,13 @@ impl Stand {
         all
     }
 
+    /// Nothing of any pod is left in the runtime, nor its logs, which go last.
+    fn is_clean(&self) -> bool {
+        let answer = self.ask_runtime(async |client| client.list_pod_sandbox(&cri::ListPodSandboxRequest::default()).await);
+        let logs = std::fs::read_dir(self.dir.join("pods")).into_iter().flatten();
+        answer.items.is_empty() && self.containers().is_empty() && logs.count() == 0
+    }
+
     /// Ends a container behind the agent's back.
     pub fn kill_container(&self, id: &str) {
         let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
@@ -278,12 +285,12 @@ impl Drop for Running {
 }
 
 impl Drop for Stand {
-    /// Pods go first, so that nothing of them stays in the runtime.
+    /// Pods go first, so that the next agent meets none of another.
     fn drop(&mut self) {
         if !std::thread::panicking() && self.cloud.is_some() && self.agent.is_some() {
             let names: Vec<String> = self.get("pod").iter().filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect();
             names.iter().for_each(|name| self.delete(name, Some(0)));
-            self.until("nothing is left", |stand| stand.containers().is_empty());
+            self.until("nothing is left", Self::is_clean);
         }
     }
 }
