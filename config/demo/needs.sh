@@ -1,10 +1,12 @@
 #!/bin/sh
 # What a node on this machine needs besides selvedge: says what is missing, asks
 # if there is somebody to ask, installs it.
+#
+#   needs.sh [PROGRAM:PACKAGE...]    and these
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 missing=""
-for need in containerd:containerd runc:runc busybox:busybox-static iptables:iptables ip:iproute2 mosquitto:mosquitto mosquitto_pub:mosquitto-clients; do
+for need in containerd:containerd runc:runc busybox:busybox-static iptables:iptables ip:iproute2 mosquitto:mosquitto mosquitto_pub:mosquitto-clients "$@"; do
   command -v "${need%%:*}" >/dev/null || missing="$missing ${need##*:}"
 done
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing="$missing containernetworking-plugins"

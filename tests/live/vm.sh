@@ -9,13 +9,10 @@ set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top"
 [ "$(id -u)" = 0 ] && [ "$(uname -m)" = x86_64 ] || { echo "NOT RUN: the virtual machine needs root on an x86_64"; exit 0; }
-packages=""
-for need in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap; do
-  command -v "${need%%:*}" >/dev/null || packages="$packages ${need##*:}"
-done
-[ -z "$packages" ] || { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null; }
+sh config/demo/needs.sh qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap
 
-tests=$(cargo test --features cloud --test selvedge --no-run --message-format short 2>&1 | sed -n 's/.*(\(.*\)).*/\1/p' | tail -1)
+built=$(cargo test --features cloud --test selvedge --no-run 2>&1) || { echo "$built"; exit 1; }
+tests=$(echo "$built" | sed -n 's/.*Executable.*(\(.*\))/\1/p')
 vm=${CARGO_TARGET_DIR:-$top/target}/vm
 mkdir -p "$vm"
 inside=systemd-sysv,dbus,udev,kmod,iproute2,iptables,procps,containerd,runc,containernetworking-plugins,busybox-static,linux-image-cloud-amd64
@@ -45,20 +42,19 @@ for slices in "" 1; do
 done
 echo "all stories passed"
 GO
-cat >"$root/etc/systemd/system/go.service" <<'UNIT'
+cat >"$root/etc/systemd/system/go.service" <<UNIT
 [Unit]
 After=dbus.service
 SuccessAction=poweroff-force
 FailureAction=poweroff-force
 [Service]
 Type=oneshot
-ExecStart=TOP/go
+ExecStart=$top/go
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS0
 TimeoutStartSec=infinity
 UNIT
-sed -i "s#TOP#$top#" "$root/etc/systemd/system/go.service"
 chmod +x "$root$top/go"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../go.service "$root/etc/systemd/system/multi-user.target.wants/"
