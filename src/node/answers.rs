@@ -125,7 +125,7 @@ fn describe(node: &Node, worker: &Worker) -> Value {
 
 fn log_of(node: &Node, worker: &Worker, container: &str, previous: bool) -> Value {
     let Some(pod) = &worker.pod else { return not_found(&worker.key.to_string()) };
-    let names: Vec<&str> = super::pod::worker::all_containers(pod).map(|container| container.name.as_str()).collect();
+    let names: Vec<&str> = pod.all_containers().map(|container| container.name.as_str()).collect();
     let name = match (container, pod.spec.containers.as_slice()) {
         ("", [only]) => only.name.as_str(),
         ("", _) => return json!({ "error": format!("a container name must be given: {}", names.join(", ")) }),

@@ -6,7 +6,7 @@ use super::images::{self, Room};
 use super::machine::Facts;
 use super::nodestatus::Health;
 use super::now::Now;
-use super::pressure::memory_threshold;
+use super::pressure::{disk_threshold, memory_threshold};
 use super::runtime;
 
 impl Node {
@@ -20,7 +20,7 @@ impl Node {
             images: self.images.all(),
             max_images: self.settings.edged.max_images,
             max_pods: self.settings.edged.max_pods,
-            kept_free: (memory_threshold(&self.facts, eviction), self.facts.disk / 100 * u64::from(eviction.disk)),
+            kept_free: (memory_threshold(&self.facts, eviction), disk_threshold(&self.facts, eviction)),
             reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
         }
     }

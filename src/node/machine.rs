@@ -51,3 +51,10 @@ pub struct Facts {
     /// Whether the node has cgroup v2 only.
     pub cgroup_v2: bool,
 }
+
+impl Facts {
+    /// Milli-CPU that pods may ask for when so much is reserved.
+    pub fn allocatable_cpu(&self, reserved: i64) -> i64 {
+        (i64::from(self.cpus) * 1000).saturating_sub(reserved)
+    }
+}

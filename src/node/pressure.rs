@@ -70,15 +70,19 @@ pub fn memory_threshold(facts: &Facts, kept: Eviction) -> u64 {
     kept.memory.min(facts.memory / 10)
 }
 
+/// Disk that pods shall leave free.
+pub fn disk_threshold(facts: &Facts, kept: Eviction) -> u64 {
+    facts.disk / 100 * u64::from(kept.disk)
+}
+
 /// What there is too little of, the most urgent first.
 pub fn shortages(facts: &Facts, kept: Eviction) -> impl Iterator<Item = Shortage> {
-    let percent = u64::from(kept.disk);
     // A machine that does not say how much it has keeps nothing, and so runs out
     // of nothing.
     let all = [
         (Resource::Memory, memory_threshold(facts, kept), facts.memory_available),
-        (Resource::Disk, facts.disk / 100 * percent, facts.disk_available),
-        (Resource::Inodes, facts.inodes / 200 * percent, facts.inodes_available),
+        (Resource::Disk, disk_threshold(facts, kept), facts.disk_available),
+        (Resource::Inodes, facts.inodes / 200 * u64::from(kept.disk), facts.inodes_available),
     ];
     all.into_iter().filter(|(_, threshold, available)| available < threshold).map(|(of, threshold, available)| Shortage { of, threshold, available })
 }

@@ -215,7 +215,7 @@ impl Stream {
         }
     }
 
-    /// The next message of a stream that should never end.
+    /// The next message, which there must be.
     pub async fn expect<A: prost::Message + Default>(&mut self) -> Result<A, Error> {
         self.next().await?.ok_or_else(|| self.garbled("an end of the stream"))
     }

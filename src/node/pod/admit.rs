@@ -56,7 +56,7 @@ pub fn is_critical(pod: &Pod) -> bool {
 fn resources(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Rejection> {
     let sum = |of: fn(&Pod) -> i64| others.iter().map(|other| of(other)).fold(0i64, i64::saturating_add);
     let pods = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    let cpu = i64::from(world.facts.cpus).saturating_mul(1000).saturating_sub(world.config.reserved_cpu);
+    let cpu = world.facts.allocatable_cpu(world.config.reserved_cpu);
     let memory = i64::try_from(world.facts.memory).unwrap_or(i64::MAX).saturating_sub(world.config.reserved_memory);
     let checks = [
         ("OutOfpods", "pods", 1, pods, i64::from(world.config.max_pods)),

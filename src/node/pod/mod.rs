@@ -35,7 +35,7 @@ use crate::config;
 use crate::wire::kube::{self, Pod, PodStatus};
 use phase::Phase;
 use plan::Next;
-use worker::{Fate, Worker, all_containers};
+use worker::{Fate, Worker};
 
 /// All pods, and what the runtime is asked to do for them.
 #[derive(Debug, Default)]
@@ -335,7 +335,7 @@ impl Pods {
 
     /// Images that pods use or are about to: short names, and ids.
     pub fn images(&self) -> BTreeSet<String> {
-        let wanted = self.workers.values().filter_map(|worker| worker.pod.as_deref()).flat_map(all_containers);
+        let wanted = self.workers.values().filter_map(|worker| worker.pod.as_deref()).flat_map(Pod::all_containers);
         let names = wanted.filter_map(|container| render::image_reference(&container.image).ok()).map(|name| short(&name).to_owned());
         let seen = self.workers.values().flat_map(|worker| &worker.seen.containers).flat_map(|seen| [short(&seen.image), short(&seen.image_id)]);
         names.chain(seen.map(str::to_owned)).collect()

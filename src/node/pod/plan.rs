@@ -17,7 +17,7 @@ use super::phase::phase;
 use super::render::{self, Context, Wait};
 use super::status::is_as_wanted;
 use super::stop;
-use super::worker::{Doing, Fate, Kill, Trouble, Worker, all_containers};
+use super::worker::{Doing, Fate, Kill, Trouble, Worker};
 use super::{World, terminal};
 use crate::node::now::{Mono, Now};
 use crate::node::runtime::{ContainerState, EnsureImage, Start, Step};
@@ -169,7 +169,7 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
 /// Containers that must be stopped although the pod goes on: a probe's verdict,
 /// a failed hook, another image wanted.
 fn kill(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
-    for container in all_containers(pod) {
+    for container in pod.all_containers() {
         let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()).cloned() else { continue };
         if !is_as_wanted(&seen, container) {
             worker.memory(&container.name).kill =
@@ -241,7 +241,7 @@ fn kubelet_duration(seconds: u64) -> String {
 }
 
 fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
-    for container in all_containers(pod) {
+    for container in pod.all_containers() {
         let Some(seen) = worker.seen.current(&container.name) else { continue };
         let running = matches!(seen.state, ContainerState::Running { .. });
         let id = seen.id.clone();

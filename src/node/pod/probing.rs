@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use super::World;
 use super::probe::{Probes, Turn};
 use super::render;
-use super::worker::{Kill, Worker, all_containers};
-use super::{World, worker};
+use super::worker::{Kill, Worker};
 use crate::node::ids::ContainerId;
 use crate::node::now::Now;
 use crate::node::runtime::{ContainerState, Probe, ProbeKind, ProbeResult};
@@ -16,7 +16,7 @@ impl Worker {
     /// Every running instance has its own probes; the others have none.
     pub(super) fn attend_probes(&mut self, now: Now) {
         let Some(pod) = self.pod.clone() else { return };
-        for spec in worker::all_containers(&pod) {
+        for spec in pod.all_containers() {
             let running = self.seen.latest(&spec.name).and_then(|seen| match seen.state {
                 ContainerState::Running { started } => Some((seen.id.clone(), started)),
                 ContainerState::Created | ContainerState::Exited(_) | ContainerState::Unknown => None,
@@ -45,7 +45,7 @@ impl Worker {
         let ip = world.ips(self, &pod).first().cloned().unwrap_or_default();
         let ending = self.is_ending();
         let mut orders = Vec::new();
-        for spec in all_containers(&pod) {
+        for spec in pod.all_containers() {
             let Some(probes) = self.containers.get_mut(&spec.name).and_then(|memory| memory.probes.as_mut()) else { continue };
             let container = probes.container.clone();
             for kind in probes.due(now) {
@@ -81,7 +81,8 @@ impl Worker {
         if let Turn::Kill(kind) = turn
             && !self.is_ending()
         {
-            let grace = all_containers(&pod)
+            let grace = pod
+                .all_containers()
                 .find(|spec| spec.name == name)
                 .and_then(|spec| probe_of(spec, kind))
                 .and_then(|probe| probe.termination_grace_period_seconds);

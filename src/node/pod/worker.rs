@@ -14,7 +14,7 @@ use crate::node::ids::{OpId, PodKey, PodUid};
 use crate::node::now::{Mono, Wall};
 use crate::node::packed::Packed;
 use crate::node::runtime::{ContainerSeen, Image, PodSeen, Prepare};
-use crate::wire::kube::{Container, Pod};
+use crate::wire::kube::Pod;
 
 /// One pod.
 #[derive(Debug)]
@@ -266,9 +266,4 @@ impl Worker {
     fn probes_of(&self, container: &ContainerSeen) -> Option<&Probes> {
         self.containers.get(&container.name)?.probes.as_ref().filter(|probes| probes.container == container.id)
     }
-}
-
-/// Every container of a pod, init containers first.
-pub fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.init_containers.iter().chain(&pod.spec.containers)
 }

@@ -18,6 +18,13 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
+impl Pod {
+    /// Every container, init containers first.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec.init_containers.iter().chain(&self.spec.containers)
+    }
+}
+
 /// What the agent needs of a status that others may have written: the rest it
 /// tells itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

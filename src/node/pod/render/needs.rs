@@ -56,7 +56,7 @@ impl TokenRequest {
 pub fn needs(pod: &Pod) -> Needs {
     let mut needs = Needs::default();
     needs.secrets.extend(pod.spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).filter(|name| !name.is_empty()));
-    pod.spec.init_containers.iter().chain(&pod.spec.containers).for_each(|container| of_env(container, &mut needs));
+    pod.all_containers().for_each(|container| of_env(container, &mut needs));
     for volume in &pod.spec.volumes {
         needs.config_maps.extend(volume.config_map.iter().map(|volume| volume.name.clone()));
         needs.secrets.extend(volume.secret.iter().map(|volume| volume.secret_name.clone()));

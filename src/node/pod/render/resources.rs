@@ -36,10 +36,6 @@ impl Qos {
     }
 }
 
-fn all(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.init_containers.iter().chain(&pod.spec.containers)
-}
-
 /// A limit that is more than nothing.
 pub fn limit(container: &Container, of: &str) -> Option<Quantity> {
     container.resources.limits.get(of).copied().filter(|quantity| !quantity.is_zero())
@@ -55,9 +51,9 @@ pub fn qos(pod: &Pod) -> Qos {
     let guaranteed =
         |container: &Container| ["cpu", "memory"].iter().all(|of| limit(container, of).is_some() && limit(container, of) == request(container, of));
     let nothing = |container: &Container| ["cpu", "memory"].iter().all(|of| request(container, of).is_none());
-    if all(pod).all(nothing) {
+    if pod.all_containers().all(nothing) {
         Qos::BestEffort
-    } else if all(pod).all(guaranteed) {
+    } else if pod.all_containers().all(guaranteed) {
         Qos::Guaranteed
     } else {
         Qos::Burstable
@@ -98,7 +94,7 @@ pub fn cgroup(context: &Context<'_>) -> Cgroup {
     let (cpu, _) = requests(pod);
     // One container without a limit may take everything.
     let total = |name, unit: fn(Quantity) -> i64| {
-        if all(pod).all(|container| limit(container, name).is_some()) { most(pod, |container| limit(container, name).map_or(0, unit)) } else { 0 }
+        if pod.all_containers().all(|container| limit(container, name).is_some()) { most(pod, |container| limit(container, name).map_or(0, unit)) } else { 0 }
     };
     Cgroup {
         parent: parent(context.uid, context.systemd, &context.config.cgroup_root, qos),
@@ -112,10 +108,9 @@ pub fn cgroup(context: &Context<'_>) -> Cgroup {
 /// weigh as much as they may ask for, the burstable ones as much as they asked
 /// for, and those that asked for nothing get what is left.
 pub fn classes<'a>(pods: impl Iterator<Item = &'a Pod>, config: &Edged, facts: &Facts, systemd: bool) -> Vec<Cgroup> {
-    let allocatable = (i64::from(facts.cpus) * 1000).saturating_sub(config.reserved_cpu);
     let burstable = pods.filter(|pod| qos(pod) == Qos::Burstable).map(|pod| requests(pod).0).fold(0, i64::saturating_add);
     let class = |qos, milli| Cgroup { parent: class(systemd, &config.cgroup_root, qos), cpu_shares: shares(milli), ..Default::default() };
-    vec![class(Qos::Guaranteed, allocatable), class(Qos::Burstable, burstable), class(Qos::BestEffort, 0)]
+    vec![class(Qos::Guaranteed, facts.allocatable_cpu(config.reserved_cpu)), class(Qos::Burstable, burstable), class(Qos::BestEffort, 0)]
 }
 
 /// Where a pod's cgroup may be, when nobody knows its class any more.
