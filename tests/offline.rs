@@ -288,6 +288,20 @@ fn a_runtime_that_was_away_has_its_pods_back() {
 }
 
 #[test]
+fn a_node_that_has_not_seen_its_pods_yet_is_not_ready() {
+    let mut world = World::ready(33);
+    world.apply_pod("p", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.runtime.slow = 20_000;
+    world.kill();
+    world.start();
+    world.run(10 * SECOND);
+    assert_eq!(world.node_ready(), Some("False"), "the runtime answers, and what it runs is not known");
+    world.run(15 * SECOND);
+    assert_eq!((world.node_ready(), world.is_ready("p"), world.runtime.starts.values().sum::<u32>()), (Some("True"), true, 1));
+}
+
+#[test]
 fn a_clock_that_steps_harms_nobody() {
     for step in [-1_795_000_000_000, -86_400_000, 86_400_000, 315_360_000_000] {
         let mut world = World::ready(8);

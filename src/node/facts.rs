@@ -28,6 +28,10 @@ impl Node {
     /// Why pods cannot run here now.
     pub(super) fn not_ready(&self) -> Vec<String> {
         let mut why = self.runtime.why();
+        // Until then nobody knows whether these are pods of this store.
+        if self.runtime.is_up() && !self.pods.is_listed() {
+            why.push("pods of the container runtime have not been listed yet".to_owned());
+        }
         why.extend(self.lost.iter().map(|lost| format!("StoreLost: {lost}")));
         why
     }

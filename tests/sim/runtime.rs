@@ -31,6 +31,8 @@ pub struct Runtime {
     pub uses: BTreeMap<String, (ContainerUsage, u64)>,
     /// Every op fails.
     pub broken: bool,
+    /// Milliseconds more than usual until it has listed everything.
+    pub slow: u64,
 }
 
 /// What a process does.

@@ -499,7 +499,7 @@ impl World {
             Order::Probe(probe) => self.later(1, Event::Node(Input::Probed { container: probe.container, kind: probe.kind, result: ProbeResult::Success })),
             Order::Relist => {
                 let all = self.runtime.pods.values().cloned().collect();
-                self.later(2, Event::Node(Input::Relisted(all)));
+                self.later(2 + self.runtime.slow, Event::Node(Input::Relisted(all)));
             }
             Order::Measure(pods) => {
                 let usage = pods.iter().map(|(uid, key)| self.runtime.usage(uid, key)).collect();
