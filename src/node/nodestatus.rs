@@ -107,9 +107,9 @@ fn resources(facts: &Facts, health: &Health) -> (Value, Value) {
         capacity.insert(name, bytes.to_string().into());
     }
     let mut allocatable = capacity.clone();
-    let (cpu, memory) = (u64::try_from(health.reserved.0).unwrap_or(0), u64::try_from(health.reserved.1).unwrap_or(0));
+    let (cpu, memory) = (health.reserved.0, u64::try_from(health.reserved.1).unwrap_or(0));
     if cpu > 0 {
-        allocatable.insert("cpu".into(), format!("{}m", (u64::from(facts.cpus) * 1000).saturating_sub(cpu)).into());
+        allocatable.insert("cpu".into(), format!("{}m", facts.allocatable_cpu(cpu).max(0)).into());
     }
     let free = facts.memory.saturating_sub(memory).saturating_sub(huge).saturating_sub(health.kept_free.0);
     allocatable.insert("memory".into(), format!("{}Ki", free >> 10).into());

@@ -93,7 +93,7 @@ impl Worker {
     }
 
     fn image_of(&self, container: &str) -> &str {
-        self.pod.as_ref().and_then(|pod| pod.all_containers().find(|spec| spec.name == container)).map_or("", |spec| &spec.image)
+        self.pod.as_ref().and_then(|pod| pod.container(container)).map_or("", |spec| &spec.image)
     }
 
     fn failed(&mut self, now: Now, doing: Doing, failure: Failure) {

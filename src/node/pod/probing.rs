@@ -81,11 +81,7 @@ impl Worker {
         if let Turn::Kill(kind) = turn
             && !self.is_ending()
         {
-            let grace = pod
-                .all_containers()
-                .find(|spec| spec.name == name)
-                .and_then(|spec| probe_of(spec, kind))
-                .and_then(|probe| probe.termination_grace_period_seconds);
+            let grace = pod.container(&name).and_then(|spec| probe_of(spec, kind)).and_then(|probe| probe.termination_grace_period_seconds);
             self.memory(&name).kill = Some(Kill { why: format!("Container {name} failed {} probe, will be restarted", kind.as_str().to_lowercase()), grace });
         }
     }

@@ -52,7 +52,7 @@ pub fn is_hurried(worker: &Worker, now: Now) -> bool {
 /// One container to stop, with `grace` instead of the pod's when given.
 pub fn one(seen: &ContainerSeen, pod: Option<&Pod>, grace: Option<i64>) -> Stop {
     let grace = grace.or_else(|| pod.map(|pod| pod.spec.termination_grace_period_seconds.unwrap_or(30))).unwrap_or(ORPHAN);
-    let spec = pod.and_then(|pod| pod.all_containers().find(|container| container.name == seen.name));
+    let spec = pod.and_then(|pod| pod.container(&seen.name));
     let hook = spec.and_then(|container| render::action(container.lifecycle.as_ref()?.pre_stop.as_ref()?, container, &pod?.status.pod_ip));
     Stop { container: seen.id.clone(), grace: u32::try_from(grace.max(1)).unwrap_or(u32::MAX), pre_stop: hook, after: Vec::new() }
 }

@@ -23,6 +23,11 @@ impl Pod {
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.spec.init_containers.iter().chain(&self.spec.containers)
     }
+
+    /// The container of this name, of either kind: a pod has a name only once.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|container| container.name == name)
+    }
 }
 
 /// What the agent needs of a status that others may have written: the rest it

@@ -64,14 +64,7 @@ fn from_source(context: &Context<'_>, container: &Container, source: &EnvVarSour
         return field_value(context, field).map(Some).map_err(Wait::Missing);
     }
     if let Some(reference) = &source.resource_field_ref {
-        let of = context
-            .pod
-            .spec
-            .containers
-            .iter()
-            .chain(&context.pod.spec.init_containers)
-            .find(|other| other.name == reference.container_name)
-            .unwrap_or(container);
+        let of = context.pod.container(&reference.container_name).unwrap_or(container);
         return container_resource(context, of, reference).map(Some).map_err(Wait::Missing);
     }
     if let Some(key) = &source.config_map_key_ref {

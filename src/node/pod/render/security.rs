@@ -44,7 +44,7 @@ pub fn sandbox(pod: &Pod) -> cri::LinuxSandboxSecurityContext {
         run_as_user: context.run_as_user.map(|value| cri::Int64Value { value }),
         run_as_group: context.run_as_user.and(context.run_as_group).map(|value| cri::Int64Value { value }),
         supplemental_groups: groups(pod),
-        privileged: pod.spec.containers.iter().chain(&pod.spec.init_containers).any(|container| container.security_context.privileged),
+        privileged: pod.all_containers().any(|container| container.security_context.privileged),
         seccomp: Some(cri::SecurityProfile { profile_type: cri::ProfileType::RuntimeDefault.into(), localhost_ref: String::new() }),
         ..Default::default()
     }

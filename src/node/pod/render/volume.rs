@@ -124,8 +124,7 @@ fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u3
         let text = if let Some(field) = &item.field_ref {
             field_value(context, field).map_err(Wait::Missing)?
         } else if let Some(reference) = &item.resource_field_ref {
-            let container =
-                context.pod.spec.containers.iter().chain(&context.pod.spec.init_containers).find(|container| container.name == reference.container_name);
+            let container = context.pod.container(&reference.container_name);
             let container = container.ok_or_else(|| Wait::Missing(format!("container {} not found", reference.container_name)))?;
             container_resource(context, container, reference).map_err(Wait::Missing)?
         } else {
