@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use selvedge::cloud::objects::{condition, name};
+use selvedge::node::store::Key;
 use selvedge::wire::rfc3339;
 use serde_json::{Value, json};
 
@@ -174,7 +175,11 @@ fn a_removal_that_never_reached_the_disk_comes_again() {
     world.set_disk_full(false);
     world.start();
     world.run(60 * SECOND);
-    assert!(world.runtime.running().is_empty() && world.disk.rows.keys().all(|key| !key.name.contains("/pod/p")), "{:?}", world.runtime.running());
+    assert!(
+        world.runtime.running().is_empty() && world.disk.rows.keys().all(|key| !matches!(key, Key::Object(name) if name.as_str().contains("/pod/p"))),
+        "{:?}",
+        world.runtime.running()
+    );
 }
 
 #[test]

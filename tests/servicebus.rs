@@ -16,7 +16,7 @@ use selvedge::host::tasks::Executor;
 use selvedge::node::ids::Session;
 use selvedge::node::input::{Input, LinkEnd};
 use selvedge::node::now::{Mono, Now, Wall};
-use selvedge::node::store::{Change, Key, Row, Table};
+use selvedge::node::store::{Change, Key, Row, Rows};
 use selvedge::node::{Node, Restored, link};
 use selvedge::servicebus::{self, ServiceBus};
 use selvedge::wire::message::{Header, Message, Route, null, raw, string};
@@ -52,7 +52,7 @@ impl Bench {
         let (inbox, inputs) = channel::bounded(64);
         let shell = servicebus::open(config.servicebus.clone(), inbox, executor);
         let now = Now { mono: Mono(1), wall: Wall(1_795_346_000_000) };
-        let node = Node::new(config, Restored { rows, ..Restored::default() }, 7, now);
+        let node = Node::new(config, Restored { rows: Rows::new(rows).expect("rows of their tables"), ..Restored::default() }, 7, now);
         let mut bench = Self { node, shell, inputs, session: None, started: clock::monotonic(), up: Vec::new(), stored: Vec::new(), answers: true, sent: 0 };
         bench.hand_out();
         bench
@@ -71,7 +71,7 @@ impl Bench {
 
     fn hand_out(&mut self) {
         while let Some(batch) = self.node.poll_store() {
-            self.stored.extend(batch.changes.into_iter().filter(|change| change.key.table == Table::Targets));
+            self.stored.extend(batch.changes.into_iter().filter(|change| matches!(change.key, Key::Target(_))));
             let now = self.now();
             self.node.handle(now, Input::Stored(batch.ticket));
         }
@@ -316,7 +316,10 @@ async fn message(bench: &mut Bench, step: &Value, [own, app, nobody]: [u16; 3]) 
             assert_eq!(ours["header"][name], theirs["header"][name], "{id}: {name}");
         }
     }
-    let row = |change: &Change| (change.key.name.clone(), change.row.is_some());
+    let row = |change: &Change| {
+        let Key::Target(path) = &change.key else { panic!("{change:?}") };
+        (path.clone(), change.row.is_some())
+    };
     let stored: Vec<_> = std::mem::take(&mut bench.stored).iter().map(row).collect();
     let list = |name: &str| step["db_changes"][name].as_array().cloned().unwrap_or_default();
     let set = list("upserted").into_iter().map(|change| (change["row"]["url"].as_str().expect("a url").to_owned(), true));
@@ -402,7 +405,7 @@ fn many_calls_are_answered_each_once() {
 fn targets_survive_a_restart_and_a_lost_session_is_told_at_once() {
     live(async |executor| {
         let own = free_port();
-        let mut bench = Bench::new(&executor, own, "timeout = \"60s\"", vec![(Key::new(Table::Targets, "/my/url"), Row::Text(String::new()))]);
+        let mut bench = Bench::new(&executor, own, "timeout = \"60s\"", vec![(Key::Target("/my/url".into()), Row::Target)]);
         bench.listening(own).await;
         bench.answers = false;
         let body = r#"{"targetURL":"/my/url"}"#.to_owned();
@@ -458,7 +461,7 @@ mod secure {
         let dir = std::env::temp_dir().join(format!("selvedge-servicebus-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("room");
         let more = format!("certificate = \"{0}/tls.crt\"\nkey = \"{0}/tls.key\"", dir.display());
-        let rows = || vec![(Key::new(Table::Targets, "/x"), Row::Text(String::new()))];
+        let rows = || vec![(Key::Target("/x".into()), Row::Target)];
         live(async |executor| {
             let own = free_port();
             let first = issue(&dir, ExtendedKeyUsagePurpose::ServerAuth);

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::node::chance::Chance;
     use crate::node::ids::Ticket;
-    use crate::node::store::{Change, Row, Table};
+    use crate::node::store::{Change, Key, Row};
 
     /// A disk that loses power: of what was written since the last sync, any
     /// part may be there.
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn batch(ticket: u64, size: usize) -> Batch {
-        Batch { ticket: Ticket(ticket), changes: vec![Change::set(Table::Objects, format!("o{ticket}"), Row::Text("x".repeat(size)))] }
+        Batch { ticket: Ticket(ticket), changes: vec![Change::set(Key::Object(format!("o{ticket}").into()), Row::Object("x".repeat(size)))] }
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
                 let last = records.last().map_or(watermark, |(sequence, _)| *sequence);
                 assert!(last >= synced && last <= ticket, "seed {seed}: synced {synced}, found {last}, written {ticket}");
                 for (sequence, payload) in &records {
-                    assert_eq!(record::read_changes(payload).expect("whole")[0].key.name, format!("o{sequence}"), "seed {seed}");
+                    assert_eq!(record::read_changes(payload).expect("whole")[0].key, Key::Object(format!("o{sequence}").into()), "seed {seed}");
                 }
                 if !chance.draw().is_multiple_of(3) {
                     journal.sync().expect("memory");
@@ -329,8 +329,8 @@ mod tests {
         journal.append(&batch(3, 10)).expect("room").expect("memory");
         journal.sync().expect("memory");
         let (_, records) = Journal::open(journal.disk.clone(), 0).expect("memory");
-        let names: Vec<String> = records.iter().map(|(_, payload)| record::read_changes(payload).expect("whole")[0].key.name.clone()).collect();
-        assert_eq!(names, ["o1", "o3"]);
+        let keys: Vec<Key> = records.iter().map(|(_, payload)| record::read_changes(payload).expect("whole")[0].key.clone()).collect();
+        assert_eq!(keys, ["o1", "o3"].map(|name| Key::Object(name.into())));
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
                 break;
             }
         }
-        let removal = Batch { ticket: Ticket(ticket), changes: vec![Change::remove(Table::Objects, "o1")] };
+        let removal = Batch { ticket: Ticket(ticket), changes: vec![Change::remove(Key::Object("o1".into()))] };
         assert!(journal.append(&removal).is_ok());
         assert!(journal.is_half_full());
     }

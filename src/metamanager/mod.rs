@@ -5,6 +5,7 @@
 //! A ticket is answered by `Stored` when its batch is on disk, in order. While the
 //! disk takes nothing, batches are kept and tried again; `StoreHealth` tells.
 
+mod format2;
 mod journal;
 mod record;
 mod store;

@@ -1,23 +1,33 @@
 //! Rows as bytes: postcard behind a version byte. Enums grow at their end only;
 //! anything else needs a new version.
 
-use crate::node::store::{Change, Key, Row, Table};
+use crate::node::store::{Change, Key, Row};
 
-const VERSION: u8 = 1;
+/// 1 was that of stores up to format 2.
+const VERSION: u8 = 2;
 
 /// The changes of a batch.
 pub fn changes(changes: &[Change]) -> Vec<u8> {
     encode(&changes.iter().map(|change| (&change.key, &change.row)).collect::<Vec<_>>())
 }
 
-/// Reads a row.
-pub fn read_row(bytes: &[u8]) -> Result<Row, String> {
-    decode(bytes)
+/// A key as redb has it.
+pub fn key(key: &Key) -> Vec<u8> {
+    encode(key)
 }
 
-/// Reads the name of a row.
-pub fn read_key(bytes: &[u8]) -> Result<Key, String> {
-    decode(bytes)
+/// A row as redb has it.
+pub fn row(row: &Row) -> Vec<u8> {
+    encode(row)
+}
+
+/// Reads a key and its row.
+///
+/// # Errors
+///
+/// What cannot be read.
+pub fn read(key: &[u8], row: &[u8]) -> Result<(Key, Row), String> {
+    Ok((decode(key)?, decode(row)?))
 }
 
 /// Reads the changes of a batch.
@@ -52,10 +62,10 @@ impl<'a> RawChange<'a> {
 
 /// The changes of a batch, checked and not copied.
 pub fn raw_changes(bytes: &[u8]) -> Result<Vec<RawChange<'_>>, String> {
-    let (count, mut rest) = take::<usize>(body(bytes)?)?;
+    let (count, mut rest) = take::<usize>(body(bytes, VERSION)?)?;
     let mut changes = Vec::new();
     for _ in 0..count {
-        let (_, after_key) = take::<(Table, &str)>(rest)?;
+        let (_, after_key) = take::<Key>(rest)?;
         let (row, after_row) = take::<Option<Row>>(after_key)?;
         let key = &rest[..rest.len() - after_key.len()];
         // One byte says whether there is a row.
@@ -74,7 +84,8 @@ fn versioned(bytes: &[u8]) -> Vec<u8> {
     [&[VERSION], bytes].concat()
 }
 
-fn unreadable(why: postcard::Error) -> String {
+/// What is said of bytes that are no row.
+pub fn unreadable(why: postcard::Error) -> String {
     format!("a record cannot be read: {why}")
 }
 
@@ -83,13 +94,18 @@ fn encode(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    postcard::from_bytes(body(bytes)?).map_err(unreadable)
+    postcard::from_bytes(body(bytes, VERSION)?).map_err(unreadable)
 }
 
-fn body(bytes: &[u8]) -> Result<&[u8], String> {
+/// What stands behind the version byte.
+///
+/// # Errors
+///
+/// Another version than the expected one, or nothing at all.
+pub fn body(bytes: &[u8], expected: u8) -> Result<&[u8], String> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => Ok(rest),
-        Some((version, _)) => Err(format!("a record has version {version}, this build knows {VERSION}")),
+        Some((version, rest)) if *version == expected => Ok(rest),
+        Some((version, _)) => Err(format!("a record has version {version}, {expected} was expected")),
         None => Err("a record is empty".to_owned()),
     }
 }
@@ -97,21 +113,25 @@ fn body(bytes: &[u8]) -> Result<&[u8], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::store::{Sequence, UploadRow};
 
     #[test]
     fn rows_go_both_ways_and_unknown_versions_are_told() {
-        let all = vec![Change::set(Table::Tokens, "t", Row::Token { token: "x".into(), issued: -1, expires: 5 }), Change::remove(Table::Objects, "o")];
+        let all = vec![
+            Change::set(Key::Upload(Sequence(300)), Row::Upload(UploadRow { at: -1, topic: "t".into(), payload: vec![0; 200] })),
+            Change::remove(Key::Object("o".into())),
+        ];
         assert_eq!(read_changes(&changes(&all)), Ok(all.clone()));
-        assert_eq!(read_key(&encode(&all[0].key)), Ok(all[0].key.clone()));
         let bytes = changes(&all);
         for (raw, change) in raw_changes(&bytes).expect("the same changes").iter().zip(&all) {
             assert_eq!((raw.key(), raw.row()), (encode(&change.key), change.row.as_ref().map(encode)));
         }
         assert!(raw_changes(&bytes[..bytes.len() - 1]).is_err());
-        let mut bytes = encode(&Row::Version(7));
-        assert_eq!(read_row(&bytes), Ok(Row::Version(7)));
+        let name = key(&Key::Version("x".into()));
+        let mut bytes = row(&Row::Version(7));
+        assert_eq!(read(&name, &bytes), Ok((Key::Version("x".into()), Row::Version(7))));
         bytes[0] = 9;
-        assert!(read_row(&bytes).is_err_and(|why| why.contains("version 9")));
-        assert!(read_row(&[]).is_err() && read_row(&[1, 200]).is_err());
+        assert!(read(&name, &bytes).is_err_and(|why| why.contains("version 9")));
+        assert!(read(&name, &[]).is_err() && read(&name, &[VERSION, 200]).is_err());
     }
 }

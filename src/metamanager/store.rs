@@ -7,20 +7,20 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::journal::{Disk, Full, Journal};
 use super::record::RawChange;
-use super::{StoreError, journal, record};
-use crate::node::Restored;
+use super::{StoreError, format2, journal, record};
 use crate::node::ids::Ticket;
 use crate::node::store::{Batch, Change, Key, Row};
+use crate::node::{self, Restored};
 
 /// Name of the file.
 pub const FILE: &str = "store.redb";
 /// The format this build writes. An older one is brought up at open, one step
 /// after the other; a newer one is refused.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -72,16 +72,24 @@ impl Store {
                 .set_cache_size(64 << 10)
                 .create_with_backend(FileBackend::new(file).map_err(|why| StoreError::Database { path: path.clone(), why: Box::new(why.into()) })?),
         )?;
-        let (mut rows, watermark) = load(&database, &path)?;
+        let (mut rows, watermark, format) = load(&database, &path)?;
         let ring_path = dir.join(journal::FILE);
         let ring = open_ring(&ring_path, ring).map_err(io(&ring_path))?;
-        let (journal, records) = Journal::open(ring, watermark).map_err(io(&ring_path))?;
+        let (mut journal, records) = Journal::open(ring, watermark).map_err(io(&ring_path))?;
         let last = records.last().map_or(watermark, |(sequence, _)| *sequence);
+        let read_changes = if format == FORMAT { record::read_changes } else { format2::read_changes };
         for (_, payload) in records {
-            let changes = record::read_changes(&payload).map_err(|what| StoreError::Corrupt { path: ring_path.clone(), what })?;
+            let changes = read_changes(&payload).map_err(|what| StoreError::Corrupt { path: ring_path.clone(), what })?;
             apply(&mut rows, changes);
         }
-        Ok((Self { path, database, journal }, Restored { rows: rows.into_iter().collect(), last: Ticket(last), lost: None }))
+        if format < FORMAT {
+            redb_result(&path, rewrite(&database, &rows, last))?;
+            journal.folded();
+            log::info!(target: "metamanager", "{}: upgraded from format {format} to {FORMAT}", path.display());
+        }
+        let corrupt = |key| StoreError::Corrupt { path: path.clone(), what: format!("the row of {key:?} is one of another table") };
+        let rows = node::store::Rows::new(rows.into_iter().collect()).map_err(corrupt)?;
+        Ok((Self { path, database, journal }, Restored { rows, last: Ticket(last), lost: None }))
     }
 
     /// Puts batches on disk with one sync. The answer is how many of them, from
@@ -160,11 +168,30 @@ fn commit(database: &Database, changes: Vec<RawChange<'_>>, last: u64) -> Result
                 None => drop(rows.remove(change.key().as_slice())?),
             }
         }
-        let mut meta = transaction.open_table(META)?;
-        meta.insert("format", FORMAT)?;
-        meta.insert("sequence", last)?;
     }
+    write_meta(&transaction, last)?;
     Ok(transaction.commit()?)
+}
+
+/// Writes all rows anew, in the format of this build.
+fn rewrite(database: &Database, rows: &Rows, last: u64) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.delete_table(ROWS)?;
+    {
+        let mut table = transaction.open_table(ROWS)?;
+        for (key, row) in rows {
+            table.insert(record::key(key).as_slice(), record::row(row).as_slice())?;
+        }
+    }
+    write_meta(&transaction, last)?;
+    Ok(transaction.commit()?)
+}
+
+fn write_meta(transaction: &WriteTransaction, last: u64) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    meta.insert("format", FORMAT)?;
+    meta.insert("sequence", last)?;
+    Ok(())
 }
 
 fn redb_result<T, E: Into<redb::Error>>(path: &Path, result: Result<T, E>) -> Result<T, StoreError> {
@@ -173,12 +200,12 @@ fn redb_result<T, E: Into<redb::Error>>(path: &Path, result: Result<T, E>) -> Re
 
 type Rows = BTreeMap<Key, Row>;
 
-/// All rows, and the sequence they are folded up to.
-fn load(database: &Database, path: &Path) -> Result<(Rows, u64), StoreError> {
+/// All rows, the sequence they are folded up to, and the format they are in.
+fn load(database: &Database, path: &Path) -> Result<(Rows, u64, u64), StoreError> {
     let read = redb_result(path, database.begin_read())?;
     let meta = match read.open_table(META) {
         Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Rows::new(), 0)),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Rows::new(), 0, FORMAT)),
         Err(why) => return redb_result(path, Err(why)),
     };
     let number = |name: &str| -> Result<u64, StoreError> { Ok(redb_result(path, meta.get(name))?.map_or(0, |value| value.value())) };
@@ -189,13 +216,11 @@ fn load(database: &Database, path: &Path) -> Result<(Rows, u64), StoreError> {
     let mut rows = Rows::new();
     for entry in redb_result(path, redb_result(path, read.open_table(ROWS))?.iter())? {
         let (key, row) = redb_result(path, entry)?;
-        let corrupt = |what| StoreError::Corrupt { path: path.to_owned(), what };
-        rows.insert(
-            record::read_key(key.value()).map_err(corrupt)?,
-            record::read_row(row.value()).map_err(|what| StoreError::Corrupt { path: path.to_owned(), what })?,
-        );
+        let (key, row) = if format == FORMAT { record::read(key.value(), row.value()) } else { format2::read_row(key.value(), row.value()) }
+            .map_err(|what| StoreError::Corrupt { path: path.to_owned(), what })?;
+        rows.insert(key, row);
     }
-    Ok((rows, number("sequence")?))
+    Ok((rows, number("sequence")?, format))
 }
 
 fn apply(rows: &mut Rows, changes: Vec<Change>) {
@@ -222,7 +247,6 @@ fn open_ring(path: &Path, size: u64) -> io::Result<Ring> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::store::Table;
     use std::os::unix::fs::PermissionsExt;
 
     fn dir(name: &str) -> PathBuf {
@@ -232,7 +256,7 @@ mod tests {
     }
 
     fn batch(ticket: u64, name: &str, size: usize) -> Batch {
-        Batch { ticket: Ticket(ticket), changes: vec![Change::set(Table::Objects, name, Row::Object("x".repeat(size)))] }
+        Batch { ticket: Ticket(ticket), changes: vec![Change::set(Key::Object(name.into()), Row::Object("x".repeat(size)))] }
     }
 
     #[test]
@@ -245,7 +269,7 @@ mod tests {
                 assert_eq!(store.write(&[batch(ticket, &format!("o{}", ticket % 7), 500)]), (1, Ok(())));
             }
             assert_eq!(store.write(&[batch(400, "large", 40 << 10)]).0, 1);
-            assert_eq!(store.write(&[Batch { ticket: Ticket(401), changes: vec![Change::remove(Table::Objects, "o3")] }]).0, 1);
+            assert_eq!(store.write(&[Batch { ticket: Ticket(401), changes: vec![Change::remove(Key::Object("o3".into()))] }]).0, 1);
         }
         let (_, restored) = Store::open(&dir, 64 << 10).expect("the same store");
         assert_eq!((restored.rows.len(), restored.last), (7, Ticket(400)));

@@ -68,15 +68,21 @@ impl Drop for Writer {
     }
 }
 
+/// A key in memory, about; bytes.
+const KEY: usize = 64;
+
 fn weight(batch: &Batch) -> usize {
     let row = |row: &Row| match row {
-        Row::Object(text) | Row::Text(text) | Row::Token { token: text, .. } => text.len(),
-        Row::Version(_) | Row::Confirmed(_) => 8,
+        Row::Object(text) | Row::Registration(text) | Row::StoreLost(text) => text.len(),
+        Row::Token(row) => row.token.len(),
+        Row::Version(_) | Row::Confirmed(_) | Row::Subscription | Row::Target => 8,
         Row::Device(row) => 64 + row.description.len() + row.attributes.iter().map(|(name, attribute)| name.len() + attribute.value.len()).sum::<usize>(),
         Row::Property(row) => 64 + [&row.expected, &row.actual].into_iter().flatten().map(|part| part.value.len()).sum::<usize>(),
-        Row::Spooled { topic, payload, .. } => topic.len() + payload.len(),
+        Row::Upload(row) => row.topic.len() + row.payload.len(),
+        Row::Event(row) => row.event.len(),
+        Row::Mapper(row) => 64 + 32 * (row.devices.len() + row.models.len()),
     };
-    batch.changes.iter().map(|change| change.key.name.len() + change.row.as_ref().map_or(0, row)).sum()
+    batch.changes.iter().map(|change| KEY + change.row.as_ref().map_or(0, row)).sum()
 }
 
 /// First wait before a disk that took nothing is tried again, and the longest.

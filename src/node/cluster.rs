@@ -21,7 +21,7 @@ use super::pod::worker::{Fate, Worker};
 use super::presence::News;
 use super::purpose::Purpose;
 use super::reports::{self, Answer};
-use super::store::{Change, Row, Table};
+use super::store::{Change, Key, Row};
 use super::{Node, OBJECT_LIMIT};
 use crate::wire::kube::{self, NodeObject, Pod};
 use crate::wire::message::{EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw};
@@ -312,7 +312,7 @@ impl Node {
                 .map(|worker| worker.uid.clone())
                 .collect();
             for uid in &gone {
-                changes.extend(self.meta.drop_tokens(uid.as_str()));
+                changes.extend(self.meta.drop_tokens(uid));
                 self.pods.unwant(uid);
             }
         }
@@ -378,7 +378,7 @@ impl Node {
             Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
         }
         if let News::Registered(uid) = news {
-            self.disk.put_lazily(super::store::Key::new(Table::Node, "registered"), Row::Text(uid));
+            self.disk.put_lazily(Key::Registration, Row::Registration(uid));
             log::info!(target: "edgehub", "node '{}' is registered", self.settings.node.name);
         }
         self.ack(now, session, message, None);
@@ -390,7 +390,7 @@ impl Node {
         else {
             return;
         };
-        let change = self.meta.keep_token(&request.key(), token, now.wall, Wall(expires));
+        let change = self.meta.keep_token(request.key(), token, now.wall, Wall(expires));
         self.disk.put(vec![change]);
         self.pods.stir();
     }

@@ -13,7 +13,7 @@ use super::ids::Packet;
 use super::link::message;
 use super::now::Now;
 use super::purpose::Purpose;
-use super::store::{Change, Row, Table};
+use super::store::{Change, Key, Row, Sequence};
 use super::twin::{Author, Effects, Refusal, Sent, Wanted};
 use crate::wire::kube;
 use crate::wire::message::{BUS, EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw, string};
@@ -146,7 +146,7 @@ impl Node {
                 self.outbox.push(Order::Publish { topic, payload });
             }
             operation::SUBSCRIBE => {
-                let change = Change::set(Table::Subscriptions, topic.as_str(), Row::Text(String::new()));
+                let change = Change::set(Key::Subscription(topic.clone()), Row::Subscription);
                 if self.subscriptions.insert(topic.clone()) {
                     self.disk.join(vec![change]);
                     self.outbox.push(Order::Subscribe(vec![topic]));
@@ -154,7 +154,7 @@ impl Node {
             }
             operation::UNSUBSCRIBE => {
                 if self.subscriptions.remove(&topic) {
-                    self.disk.join(vec![Change::remove(Table::Subscriptions, topic.as_str())]);
+                    self.disk.join(vec![Change::remove(Key::Subscription(topic.clone()))]);
                     self.outbox.push(Order::Unsubscribe(topic));
                 }
             }
@@ -233,7 +233,7 @@ impl Node {
     }
 
     /// The cloud has read all uploads up to one.
-    pub(super) fn uploads_proved(&mut self, number: super::spool::Number) {
+    pub(super) fn uploads_proved(&mut self, number: Sequence) {
         for change in self.spool.proved(number) {
             self.disk.remove_lazily(change.key);
         }

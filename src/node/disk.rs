@@ -140,13 +140,16 @@ impl<H> Disk<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::store::Table;
+
+    fn removal(name: &str) -> Change {
+        Change::remove(Key::Object(name.into()))
+    }
 
     #[test]
     fn what_is_held_comes_free_with_its_ticket_and_not_before() {
         let mut disk: Disk<&str> = Disk::new(Ticket(4));
-        let first = disk.put(vec![Change::remove(Table::Objects, "a")]);
-        let second = disk.put(vec![Change::remove(Table::Objects, "b")]);
+        let first = disk.put(vec![removal("a")]);
+        let second = disk.put(vec![removal("b")]);
         disk.hold(first, "a");
         disk.hold(second, "b");
         disk.hold(second, "c");
@@ -159,7 +162,7 @@ mod tests {
     #[test]
     fn small_things_share_a_batch_and_a_full_disk_keeps_the_newest_of_each() {
         let mut disk: Disk<&str> = Disk::new(Ticket(0));
-        let set = |name: &str, version| vec![Change::set(Table::Versions, name, Row::Version(version))];
+        let set = |name: &str, version| vec![Change::set(Key::Version(name.into()), Row::Version(version))];
         assert_eq!((disk.joined(), disk.join(set("x", 1)), disk.join(set("y", 1))), (Ticket(1), Ticket(1), Ticket(1)));
         assert_eq!(disk.poll().expect("a batch").changes.len(), 2);
         assert_eq!(disk.join(set("x", 2)), Ticket(2));
@@ -180,11 +183,11 @@ mod tests {
     #[test]
     fn lazy_rows_ride_on_the_next_batch() {
         let mut disk: Disk<()> = Disk::new(Ticket(0));
-        let key = Key::new(Table::Versions, "x");
+        let key = Key::Version("x".into());
         disk.put_lazily(key.clone(), Row::Version(1));
         disk.put_lazily(key.clone(), Row::Version(2));
         assert!(disk.poll().is_none());
-        disk.put(vec![Change::remove(Table::Objects, "x")]);
+        disk.put(vec![removal("x")]);
         let changes = disk.poll().expect("a batch").changes;
         assert_eq!(changes[0], Change { key, row: Some(Row::Version(2)) });
         assert_eq!(changes.len(), 2);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::chance::Chance;
 use super::now::{Mono, Now};
 use super::pod::worker::Note;
-use super::store::{Change, Key, Row, Table};
+use super::store::{Change, EventRow, Key, Row, Sequence};
 use crate::wire::rfc3339;
 
 const BURST: u32 = 25;
@@ -23,9 +23,6 @@ const REFILL: Duration = Duration::from_secs(300);
 const WAITING: usize = 128;
 /// Kinds of events remembered for counting.
 const REMEMBERED: usize = 512;
-/// Words for a first event and for a repeated one, on disk.
-const NEW: &str = "new";
-const AGAIN: &str = "again";
 /// A repeat after this begins a new count.
 const FRESH: Duration = Duration::from_secs(600);
 
@@ -39,7 +36,7 @@ pub struct Events {
     waiting: VecDeque<Waiting>,
     /// Rows of events that had to go.
     dropped: Vec<Change>,
-    last: u64,
+    last: Sequence,
     recent: VecDeque<Recent>,
 }
 
@@ -47,7 +44,7 @@ pub struct Events {
 #[derive(Debug)]
 struct Waiting {
     /// In the order they came.
-    number: u64,
+    number: Sequence,
     /// It is on disk as it is here.
     is_kept: bool,
     /// It is on disk, perhaps as it was.
@@ -84,17 +81,15 @@ pub struct Said {
 }
 
 impl Events {
-    /// Reads what was on disk; others' rows are left alone.
-    pub fn load(enabled: bool, node: &str, rows: &mut Vec<(Key, Row)>) -> Self {
-        let mut own: Vec<(Key, Row)> = rows.extract_if(.., |(key, _)| key.table == Table::Events).collect();
-        own.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let waiting: VecDeque<Waiting> = own.iter().filter_map(|(key, row)| Waiting::restored(&key.name, row)).collect();
+    /// The events that are on disk, in the order they came.
+    pub fn load(enabled: bool, node: &str, rows: Vec<(Sequence, EventRow)>) -> Self {
+        let waiting: VecDeque<Waiting> = rows.into_iter().map(Waiting::restored).collect();
         Self {
             enabled,
             node: node.to_owned(),
             known: BTreeMap::new(),
             buckets: BTreeMap::new(),
-            last: waiting.back().map_or(0, |waiting| waiting.number),
+            last: waiting.back().map_or(Sequence(0), |waiting| waiting.number),
             waiting,
             dropped: Vec::new(),
             recent: VecDeque::new(),
@@ -152,9 +147,9 @@ impl Events {
         }
         if self.waiting.len() == WAITING {
             let oldest = self.waiting.pop_front().filter(|oldest| oldest.was_kept);
-            self.dropped.extend(oldest.map(|oldest| Change { key: oldest.key(), row: None }));
+            self.dropped.extend(oldest.map(|oldest| Change::remove(oldest.key())));
         }
-        self.last += 1;
+        self.last = self.last.next();
         self.waiting.push_back(Waiting { number: self.last, is_kept: false, was_kept: false, said });
     }
 
@@ -198,11 +193,11 @@ impl Events {
     }
 
     /// Nobody listens: the rows that keep what waits.
-    pub fn kept(&mut self, now: Now) -> Vec<Change> {
+    pub fn kept(&mut self) -> Vec<Change> {
         let mut changes = std::mem::take(&mut self.dropped);
         for waiting in self.waiting.iter_mut().filter(|waiting| !waiting.is_kept) {
             (waiting.is_kept, waiting.was_kept) = (true, true);
-            changes.push(Change { key: waiting.key(), row: Some(waiting.row(now)) });
+            changes.push(Change::set(waiting.key(), waiting.row()));
         }
         changes
     }
@@ -215,20 +210,18 @@ impl Events {
 
 impl Waiting {
     fn key(&self) -> Key {
-        Key::new(Table::Events, format!("{:016x}", self.number))
+        Key::Event(self.number)
     }
 
-    /// The topic says whether it is new, and its namespace and name.
-    fn row(&self, now: Now) -> Row {
-        let Said { new, namespace, name, event } = &self.said;
-        Row::Spooled { at: now.wall.0, topic: format!("{}/{namespace}/{name}", if *new { NEW } else { AGAIN }), payload: event.as_bytes().to_vec() }
+    fn row(&self) -> Row {
+        let Said { new, namespace, name, event } = self.said.clone();
+        Row::Event(EventRow { is_new: new, namespace, name, event: event.to_string() })
     }
 
-    fn restored(number: &str, row: &Row) -> Option<Self> {
-        let (number, Row::Spooled { topic, payload, .. }) = (u64::from_str_radix(number, 16).ok()?, row) else { return None };
-        let [is_new, namespace, name] = topic.split('/').collect::<Vec<_>>().try_into().ok()?;
-        let said = Said { new: is_new == NEW, namespace: namespace.to_owned(), name: name.to_owned(), event: std::str::from_utf8(payload).ok()?.into() };
-        Some(Self { number, is_kept: true, was_kept: true, said })
+    fn restored((number, row): (Sequence, EventRow)) -> Self {
+        let EventRow { is_new, namespace, name, event } = row;
+        let said = Said { new: is_new, namespace, name, event: event.into() };
+        Self { number, is_kept: true, was_kept: true, said }
     }
 }
 
@@ -244,10 +237,11 @@ fn again(event: &str, time: &str) -> Value {
 mod tests {
     use super::*;
     use crate::node::now::Wall;
+    use crate::node::store::Rows;
 
     #[test]
     fn a_crash_loop_says_little() {
-        let (mut events, mut chance) = (Events::load(true, "n", &mut Vec::new()), Chance::new(3));
+        let (mut events, mut chance) = (Events::load(true, "n", Vec::new()), Chance::new(3));
         let note = Note { warning: true, reason: "BackOff", message: "m".into(), container: Some("c".into()) };
         let mut said = 0;
         for second in 0..600 {
@@ -265,14 +259,14 @@ mod tests {
 
     #[test]
     fn what_nobody_heard_is_on_disk_counted_and_in_order() {
-        let (mut events, mut chance) = (Events::load(true, "n", &mut Vec::new()), Chance::new(3));
+        let (mut events, mut chance) = (Events::load(true, "n", Vec::new()), Chance::new(3));
         let now = Now { mono: Mono(1), wall: Wall(1_800_000_000_000) };
         let mut disk: BTreeMap<Key, Row> = BTreeMap::new();
         for pod in 0..WAITING + 2 {
             let note = Note { warning: true, reason: "Failed", message: "m".into(), container: None };
             for _ in 0..2 {
                 events.note(now, ["Pod", "default", &format!("p{pod}"), &format!("u{pod}")], &note, &mut chance);
-                for change in events.kept(now) {
+                for change in events.kept() {
                     match change.row {
                         Some(row) => drop(disk.insert(change.key, row)),
                         None => drop(disk.remove(&change.key)),
@@ -280,8 +274,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!((disk.len(), events.kept(now)), (WAITING, Vec::new()));
-        let mut again = Events::load(true, "n", &mut disk.clone().into_iter().collect());
+        assert_eq!((disk.len(), events.kept()), (WAITING, Vec::new()));
+        let rows = Rows::new(disk.clone().into_iter().collect()).expect("rows of their tables");
+        let mut again = Events::load(true, "n", rows.events);
         for pod in 2..WAITING + 2 {
             let (said, row) = again.poll().expect("it waits");
             assert!(said.new && said.name.starts_with(&format!("p{pod}.")) && said.event.contains("\"count\":2"), "{said:?}");

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 macro_rules! text_ids {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
@@ -39,6 +41,18 @@ macro_rules! text_ids {
                 f.write_str(&self.0)
             }
         }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::from)
+            }
+        }
     )+};
 }
 
@@ -53,6 +67,8 @@ text_ids! {
     MsgId,
     /// A device, `NAMESPACE/NAME`.
     DeviceId,
+    /// A cluster object as the cloud names it, `NAMESPACE/TYPE/NAME`.
+    ObjectName,
     /// A mapper, as it calls itself.
     MapperName,
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ids::Ticket;
+use super::ids::{ObjectName, PodUid, Ticket};
 use super::now::{Mono, Wall};
 use super::packed::Packed;
 use super::pod::render::{Lookup, Sources, TokenRequest};
-use super::store::{Change, Key, Row, Table};
+use super::store::{Change, Key, Row, Rows, TokenKey, TokenRow};
 use crate::wire::kube::{self, ConfigMap, Secret};
 use crate::wire::resource::{Resource, kind};
 
@@ -23,7 +23,7 @@ use crate::wire::resource::{Resource, kind};
 #[derive(Debug, Default)]
 pub struct Meta {
     objects: BTreeMap<String, Entry>,
-    tokens: BTreeMap<String, Token>,
+    tokens: BTreeMap<TokenKey, Token>,
     /// Removed, and on its way out of the disk; by name on the wire.
     leaving: BTreeMap<String, Ticket>,
     /// Answered with NotFound; asked again while somebody needs it.
@@ -116,27 +116,21 @@ impl Incoming {
 }
 
 impl Meta {
-    /// Reads what was on disk.
-    pub fn load(rows: Vec<(Key, Row)>) -> Self {
+    /// The objects and tokens that are on disk.
+    pub fn load(rows: &mut Rows) -> Self {
         let mut meta = Self::default();
-        let mut versions = BTreeMap::new();
-        for (key, row) in rows {
-            match (key.table, row) {
-                (Table::Objects, Row::Object(json)) => {
-                    let uid = kube::read::<kube::Object>(&json).map(|object| object.metadata.uid).unwrap_or_default();
-                    meta.objects.insert(key.name, Entry { version: 0, uid: uid.into(), json: Packed::new(&json), written: Ticket::default() });
-                }
-                (Table::Versions, Row::Version(version)) => {
-                    versions.insert(key.name, version);
-                }
-                (Table::Tokens, Row::Token { token, issued, expires }) => {
-                    meta.tokens.insert(key.name, Token { token: token.into(), issued: Wall(issued), expires: Wall(expires) });
-                }
-                (_, _) => {}
+        for (name, json) in std::mem::take(&mut rows.objects) {
+            let uid = kube::read::<kube::Object>(&json).map(|object| object.metadata.uid).unwrap_or_default();
+            let entry = Entry { version: 0, uid: uid.into(), json: Packed::new(&json), written: Ticket::default() };
+            meta.objects.insert(name.as_str().to_owned(), entry);
+        }
+        for (name, version) in std::mem::take(&mut rows.versions) {
+            if let Some(entry) = meta.objects.get_mut(name.as_str()) {
+                entry.version = version;
             }
         }
-        for (name, entry) in &mut meta.objects {
-            entry.version = versions.get(name).copied().unwrap_or(0);
+        for (key, TokenRow { token, issued, expires }) in std::mem::take(&mut rows.tokens) {
+            meta.tokens.insert(key, Token { token: token.into(), issued: Wall(issued), expires: Wall(expires) });
         }
         meta
     }
@@ -157,15 +151,13 @@ impl Meta {
     pub fn bump(&mut self, incoming: &Incoming) -> Option<(Key, Row)> {
         let known = self.objects.get_mut(&incoming.name)?;
         known.version = known.version.max(incoming.version);
-        Some((Key::new(Table::Versions, &*incoming.name), Row::Version(known.version)))
+        Some((Key::Version(incoming.name.as_str().into()), Row::Version(known.version)))
     }
 
     /// The rows that make an object known.
     pub fn changes(incoming: &Incoming) -> Vec<Change> {
-        vec![
-            Change::set(Table::Objects, &*incoming.name, Row::Object(incoming.json.to_string())),
-            Change::set(Table::Versions, &*incoming.name, Row::Version(incoming.version)),
-        ]
+        let name = ObjectName::from(incoming.name.as_str());
+        vec![Change::set(Key::Object(name.clone()), Row::Object(incoming.json.to_string())), Change::set(Key::Version(name), Row::Version(incoming.version))]
     }
 
     /// Knows an object from now on; it is on its way to the disk.
@@ -184,7 +176,8 @@ impl Meta {
             return None;
         }
         self.objects.remove(name);
-        Some(vec![Change::remove(Table::Objects, name), Change::remove(Table::Versions, name)])
+        let name = ObjectName::from(name);
+        Some(vec![Change::remove(Key::Object(name.clone())), Change::remove(Key::Version(name))])
     }
 
     /// An object leaves the disk with this batch.
@@ -233,14 +226,14 @@ impl Meta {
     }
 
     /// Keeps a token: the row for it.
-    pub fn keep_token(&mut self, key: &str, token: &str, issued: Wall, expires: Wall) -> Change {
-        self.tokens.insert(key.to_owned(), Token { token: token.into(), issued, expires });
-        Change::set(Table::Tokens, key, Row::Token { token: token.to_owned(), issued: issued.0, expires: expires.0 })
+    pub fn keep_token(&mut self, key: TokenKey, token: &str, issued: Wall, expires: Wall) -> Change {
+        self.tokens.insert(key.clone(), Token { token: token.into(), issued, expires });
+        Change::set(Key::Token(key), Row::Token(TokenRow { token: token.to_owned(), issued: issued.0, expires: expires.0 }))
     }
 
     /// Whether a token is missing or past 80 % of its life (or a day): the
     /// cloud should be asked, and until it answers the old one is used.
-    pub fn token_is_due(&self, key: &str, now: Wall) -> bool {
+    pub fn token_is_due(&self, key: &TokenKey, now: Wall) -> bool {
         self.tokens.get(key).is_none_or(|token| {
             let (age, life) = (now.since(token.issued), token.expires.since(token.issued));
             age >= life.mul_f64(0.8) || age >= Duration::from_secs(24 * 3600)
@@ -248,14 +241,10 @@ impl Meta {
     }
 
     /// Forgets the tokens of a pod: the rows to remove.
-    pub fn drop_tokens(&mut self, uid: &str) -> Vec<Change> {
-        let gone: Vec<String> = self.tokens.keys().filter(|key| key.contains(uid)).cloned().collect();
-        gone.into_iter()
-            .map(|key| {
-                self.tokens.remove(&key);
-                Change::remove(Table::Tokens, key)
-            })
-            .collect()
+    pub fn drop_tokens(&mut self, pod: &PodUid) -> Vec<Change> {
+        let gone: Vec<TokenKey> = self.tokens.keys().filter(|key| key.pod == *pod).cloned().collect();
+        self.tokens.retain(|key, _| key.pod != *pod);
+        gone.into_iter().map(|key| Change::remove(Key::Token(key))).collect()
     }
 
     fn lookup<T: serde::de::DeserializeOwned>(&self, of: &str, namespace: &str, name: &str) -> Lookup<T> {

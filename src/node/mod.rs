@@ -75,7 +75,7 @@ use purpose::Purpose;
 use runtime_health::RuntimeHealth;
 use service::Service;
 use spool::Spool;
-use store::{Batch, Key, Row, Table};
+use store::{Batch, Rows};
 use twin::Twins;
 
 use crate::config::Config;
@@ -87,7 +87,7 @@ use crate::wire::servicebus::Reply;
 #[derive(Debug, Default)]
 pub struct Restored {
     /// All rows.
-    pub rows: Vec<(Key, Row)>,
+    pub rows: Rows,
     /// The last ticket on disk.
     pub last: Ticket,
     /// Why an earlier store is gone, if it is.
@@ -134,21 +134,19 @@ pub struct Node {
 impl Node {
     /// A node that continues from its disk; `seed` is all the chance it gets.
     pub fn new(settings: Config, restored: Restored, seed: u64, now: Now) -> Self {
-        let text = |name: &str| restored.rows.iter().any(|(key, _)| key.table == Table::Node && key.name == name);
-        let registered = text("registered");
         let fresh = restored.rows.is_empty() && restored.lost.is_none();
-        let known_lost =
-            restored.rows.iter().find(|(key, _)| key.table == Table::Node && key.name == orphans::LOST).and_then(|(_, row)| row.text().map(str::to_owned));
-        let mappers = Mappers::load(settings.dmi.rate, &restored.rows);
-        let newly_lost = restored.lost;
-        let mut chance = Chance::new(seed);
         let mut rows = restored.rows;
+        let registered = rows.registration.take().is_some();
+        let known_lost = rows.store_lost.take();
+        let newly_lost = restored.lost;
+        let mappers = Mappers::load(settings.dmi.rate, std::mem::take(&mut rows.mappers));
+        let mut chance = Chance::new(seed);
         let twins = Twins::load(&settings.node.name, settings.devicetwin.report_rate, Chance::new(chance.draw()), &mut rows);
-        let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, &mut rows);
-        let events = Events::load(settings.edged.events, &settings.node.name, &mut rows);
-        let subscriptions = rows.iter().filter(|(key, _)| key.table == Table::Subscriptions).map(|(key, _)| key.name.clone()).collect();
-        let service = Service::load(settings.servicebus.enabled, &rows);
-        let mut meta = Meta::load(rows);
+        let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, std::mem::take(&mut rows.uploads));
+        let events = Events::load(settings.edged.events, &settings.node.name, std::mem::take(&mut rows.events));
+        let subscriptions = std::mem::take(&mut rows.subscriptions).into_iter().collect();
+        let service = Service::load(settings.servicebus.enabled, std::mem::take(&mut rows.targets));
+        let mut meta = Meta::load(&mut rows);
         let mut disk = Disk::new(restored.last);
         cluster::prune(&mut meta, &mut disk);
         let labels = cluster::node_labels(&meta, &settings.node.name);
@@ -380,7 +378,7 @@ impl Node {
             }
         }
         if self.link.session().is_none() {
-            let changes = self.events.kept(now);
+            let changes = self.events.kept();
             if !changes.is_empty() {
                 self.disk.join(changes);
             }

@@ -18,14 +18,11 @@ use super::link::message;
 use super::now::Now;
 use super::pod::worker::Worker;
 use super::purpose::Purpose;
-use super::store::{Change, Row, Table};
+use super::store::{Change, Key, Row};
 use crate::wire::application::{Application, DYNAMIC_CONTROLLER, METASERVER, UNTOLD};
 use crate::wire::message::{EDGED, META, Message, operation, raw, string};
 use crate::wire::resource::{Resource, kind};
 use crate::wire::rfc3339;
-
-/// Row that says why the store is not to be trusted; it outlives the agent.
-pub(super) const LOST: &str = "lost";
 
 fn is_orphan(worker: &&Worker) -> bool {
     worker.pod.is_none() && !worker.disowned
@@ -43,7 +40,7 @@ impl Node {
     /// From now on, also after a restart, orphans are asked about.
     pub(super) fn distrust(&mut self, why: String) {
         log::warn!(target: "metamanager", "{why}: the cloud is asked about pods before any is touched");
-        self.disk.put(vec![Change::set(Table::Node, LOST, Row::Text(why.clone()))]);
+        self.disk.put(vec![Change::set(Key::StoreLost, Row::StoreLost(why.clone()))]);
         self.lost = Some(why);
         self.recall = true;
     }
@@ -58,7 +55,7 @@ impl Node {
         }
         if self.lost.take().is_some() {
             log::info!(target: "metamanager", "the cloud told of all pods that are here");
-            self.disk.put(vec![Change::remove(Table::Node, LOST)]);
+            self.disk.put(vec![Change::remove(Key::StoreLost)]);
         }
     }
 

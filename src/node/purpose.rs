@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::ids::{ExchangeId, MsgId, PodUid};
 use super::packed::Packed;
 use super::pod::render::TokenRequest;
-use super::spool::Number;
+use super::store::Sequence;
 use super::twin::Sent;
 
 /// Why the cloud was asked.
@@ -51,7 +51,7 @@ pub enum Purpose {
     /// To report of a device.
     DeviceReport(Sent),
     /// To know that all uploads up to one have arrived.
-    Proof(Number),
+    Proof(Sequence),
     /// An app wants to know.
     App {
         /// Its question.

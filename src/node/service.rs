@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ids::{ExchangeId, MsgId};
-use super::store::{Change, Key, Row, Table};
+use super::store::{Change, Key, Row};
 use crate::wire::servicebus::{Answer, Call, LOOPBACK, Reply};
 
 /// Something for the shell.
@@ -44,8 +44,8 @@ pub struct Service {
 
 impl Service {
     /// Continues with the targets on disk.
-    pub fn load(enabled: bool, rows: &[(Key, Row)]) -> Self {
-        let targets: BTreeSet<String> = rows.iter().filter(|(key, _)| key.table == Table::Targets).map(|(key, _)| key.name.clone()).collect();
+    pub fn load(enabled: bool, targets: Vec<String>) -> Self {
+        let targets: BTreeSet<String> = targets.into_iter().collect();
         let orders = if enabled && !targets.is_empty() { [Order::Listen].into() } else { VecDeque::new() };
         Self { enabled, targets, orders, waiting: VecDeque::new(), calls: BTreeMap::new(), last: ExchangeId::default() }
     }
@@ -69,7 +69,7 @@ impl Service {
         if self.targets.len() == 1 {
             self.orders.push_back(Order::Listen);
         }
-        Some(Change::set(Table::Targets, target, Row::Text(String::new())))
+        Some(Change::set(Key::Target(target.to_owned()), Row::Target))
     }
 
     /// A rule is gone: what must be stored.
@@ -82,7 +82,7 @@ impl Service {
         if self.targets.is_empty() {
             self.orders.push_back(Order::Close);
         }
-        Some(Change::remove(Table::Targets, found))
+        Some(Change::remove(Key::Target(found)))
     }
 
     /// The cloud calls an app; false when too much waits already.
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn service() -> Service {
-        Service::load(true, &[])
+        Service::load(true, Vec::new())
     }
 
     fn a_call(size: usize) -> Call {
@@ -180,9 +180,9 @@ mod tests {
         assert!(service.allows("/b") && !service.allows("/a"));
         service.forbid("/b");
         assert_eq!(std::iter::from_fn(|| service.poll()).collect::<Vec<_>>(), [Order::Listen, Order::Close]);
-        let kept = [(Key::new(Table::Targets, "/a"), Row::Text(String::new()))];
-        assert_eq!(Service::load(true, &kept).poll(), Some(Order::Listen));
-        assert_eq!(Service::load(false, &kept).poll(), None);
+        let kept = vec!["/a".to_owned()];
+        assert_eq!(Service::load(true, kept.clone()).poll(), Some(Order::Listen));
+        assert_eq!(Service::load(false, kept).poll(), None);
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         let mut service = service();
         for (allowed, named) in [("/my//url", "my/url"), ("http://10.0.0.1:80/x/", "http:/10.0.0.1:80/x"), ("/a/../b", "b")] {
             service.allow(allowed);
-            assert_eq!(service.forbid(named), Some(Change::remove(Table::Targets, allowed)));
+            assert_eq!(service.forbid(named), Some(Change::remove(Key::Target(allowed.into()))));
         }
         assert!(service.forbid("/other").is_none());
     }

@@ -10,20 +10,16 @@ use std::time::Duration;
 
 use super::ids::Ticket;
 use super::now::{Mono, Now, Wall};
-use super::store::{Change, Key, Row, Table};
+use super::store::{Change, Key, Row, Sequence, UploadRow};
 
 /// Uploads on their way without a proof that they arrived.
 const WINDOW: usize = 256;
 /// Between two proofs, so that a trickle of messages is not doubled.
 const PROOF: Duration = Duration::from_secs(1);
 
-/// Number of a message, in the order they came.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Number(u64);
-
 #[derive(Debug, Clone)]
 struct Entry {
-    number: Number,
+    number: Sequence,
     at: Wall,
     topic: String,
     payload: Vec<u8>,
@@ -37,13 +33,13 @@ struct Entry {
 #[derive(Debug)]
 pub struct Spool {
     entries: VecDeque<Entry>,
-    next: Number,
+    next: Sequence,
     bytes: u64,
     size: u64,
     age: Duration,
     /// Entries before this one are on their way in this session.
     sent: usize,
-    proof: Option<Number>,
+    proof: Option<Sequence>,
     proof_at: Mono,
     /// Messages that were given up, ever since the start.
     pub dropped: u64,
@@ -55,24 +51,15 @@ impl Entry {
     }
 }
 
-/// Rows stand in the order of their numbers.
-fn row_name(number: Number) -> String {
-    format!("{:016x}", number.0)
-}
-
 impl Spool {
-    /// Reads what was on disk; others' rows are left alone.
-    pub fn load(size: u64, age: Duration, rows: &mut Vec<(Key, Row)>) -> Self {
-        let mut spool = Self { entries: VecDeque::new(), next: Number(0), bytes: 0, size, age, sent: 0, proof: None, proof_at: Mono(0), dropped: 0 };
-        let mut own: Vec<(Key, Row)> = rows.extract_if(.., |(key, _)| key.table == Table::Spool).collect();
-        own.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (key, row) in own {
-            if let (Ok(number), Row::Spooled { at, topic, payload }) = (u64::from_str_radix(&key.name, 16), row) {
-                let entry = Entry { number: Number(number), at: Wall(at), topic, payload, assured: true, ticket: Ticket(0) };
-                spool.bytes += entry.weight();
-                spool.next = Number(number + 1);
-                spool.entries.push_back(entry);
-            }
+    /// The messages that are on disk, in the order they came.
+    pub fn load(size: u64, age: Duration, rows: Vec<(Sequence, UploadRow)>) -> Self {
+        let mut spool = Self { entries: VecDeque::new(), next: Sequence(0), bytes: 0, size, age, sent: 0, proof: None, proof_at: Mono(0), dropped: 0 };
+        for (number, UploadRow { at, topic, payload }) in rows {
+            let entry = Entry { number, at: Wall(at), topic, payload, assured: true, ticket: Ticket(0) };
+            spool.bytes += entry.weight();
+            spool.next = number.next();
+            spool.entries.push_back(entry);
         }
         spool
     }
@@ -81,13 +68,13 @@ impl Spool {
     /// among them. A message larger than everything that may wait goes itself.
     pub fn push(&mut self, now: Now, topic: String, payload: Vec<u8>, assured: bool, ticket: Ticket) -> Vec<Change> {
         let entry = Entry { number: self.next, at: now.wall, topic, payload, assured, ticket };
-        self.next = Number(self.next.0 + 1);
+        self.next = self.next.next();
         if entry.weight() > self.size {
             self.dropped += 1;
             return Vec::new();
         }
-        let row = Row::Spooled { at: entry.at.0, topic: entry.topic.clone(), payload: entry.payload.clone() };
-        let mut changes = vec![Change::set(Table::Spool, row_name(entry.number), row)];
+        let row = UploadRow { at: entry.at.0, topic: entry.topic.clone(), payload: entry.payload.clone() };
+        let mut changes = vec![Change::set(Key::Upload(entry.number), Row::Upload(row))];
         self.bytes += entry.weight();
         self.entries.push_back(entry);
         changes.extend(self.evict(now));
@@ -119,7 +106,7 @@ impl Spool {
         if place < self.sent {
             self.sent -= 1;
         }
-        Some(Change::remove(Table::Spool, row_name(entry.number)))
+        Some(Change::remove(Key::Upload(entry.number)))
     }
 
     /// The next message for the cloud, topic and payload. What is not on disk
@@ -131,7 +118,7 @@ impl Spool {
     }
 
     /// A proof is wanted: the last message it will prove.
-    pub fn wants_proof(&mut self, now: Mono) -> Option<Number> {
+    pub fn wants_proof(&mut self, now: Mono) -> Option<Sequence> {
         let last = self.sent.checked_sub(1).filter(|_| self.proof.is_none() && now >= self.proof_at)?;
         self.proof = self.entries.get(last).map(|entry| entry.number);
         self.proof_at = now + PROOF;
@@ -139,7 +126,7 @@ impl Spool {
     }
 
     /// Everything up to this message has arrived: the rows to remove.
-    pub fn proved(&mut self, number: Number) -> Vec<Change> {
+    pub fn proved(&mut self, number: Sequence) -> Vec<Change> {
         self.proof = None;
         let arrived = self.entries.iter().take(self.sent).take_while(|entry| entry.number <= number).count();
         (0..arrived).filter_map(|_| self.forget(0)).collect()
@@ -171,6 +158,8 @@ impl Spool {
 mod tests {
     use super::*;
 
+    use crate::node::store::Rows;
+
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     fn at(seconds: u64) -> Now {
@@ -178,7 +167,7 @@ mod tests {
     }
 
     fn spool(size: u64) -> Spool {
-        Spool::load(size, DAY, &mut Vec::new())
+        Spool::load(size, DAY, Vec::new())
     }
 
     fn sent(spool: &mut Spool) -> Vec<String> {
@@ -204,13 +193,13 @@ mod tests {
     #[test]
     fn rows_bring_everything_back_in_order() {
         let mut spool = spool(1 << 20);
-        let mut rows: Vec<(Key, Row)> = Vec::new();
+        let mut rows = Vec::new();
         for number in 0..20 {
             for change in spool.push(at(1), "t".into(), number.to_string().into(), true, Ticket(1)) {
                 rows.push((change.key, change.row.expect("it is set")));
             }
         }
-        let mut again = Spool::load(1 << 20, DAY, &mut rows);
+        let mut again = Spool::load(1 << 20, DAY, Rows::new(rows).expect("rows of their tables").uploads);
         assert_eq!(sent(&mut again), (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
         again.push(at(2), "t".into(), "20".into(), true, Ticket(2));
         assert_eq!(sent(&mut again), ["20"]);

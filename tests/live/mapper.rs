@@ -20,7 +20,7 @@ use selvedge::host::tasks::{Executor, Tasks};
 use selvedge::node::ids::{AskId, Session};
 use selvedge::node::input::{Ask, Input};
 use selvedge::node::now::{Mono, Now, Wall};
-use selvedge::node::store::{Key, Row, Table};
+use selvedge::node::store::{Key, Row, Rows};
 use selvedge::node::{Node, Restored, link};
 use selvedge::wire::dmi::{
     Device, DeviceModelRequest, DeviceRequest, DeviceStatus, MapperInfo, MapperRegisterRequest, MapperRegisterResponse, NameRequest, Nothing,
@@ -181,7 +181,7 @@ impl Agent {
     fn start(config: Config, rows: BTreeMap<Key, Row>, executor: &Executor) -> Self {
         let (inbox, inputs) = channel::bounded(64);
         let shell = selvedge::dmi::open(config.dmi.clone(), inbox, executor);
-        let restored = Restored { rows: rows.clone().into_iter().collect(), ..Restored::default() };
+        let restored = Restored { rows: Rows::new(rows.clone().into_iter().collect()).expect("rows of their tables"), ..Restored::default() };
         Self { node: Node::new(config.clone(), restored, 1, now()), config, shell, inputs, rows, session: None }
     }
 
@@ -289,7 +289,7 @@ fn a_thermostat_follows_the_cloud() {
     let config = file::parse(&text, "edge").expect("a configuration");
     let executor = Executor::default();
     let objects = [("default/device/hall", hall(1, "21")), ("default/devicemodel/thermostat", model())];
-    let rows = objects.map(|(name, object)| (Key::new(Table::Objects, name), Row::Object(object.to_string()))).into_iter().collect();
+    let rows = objects.map(|(name, object)| (Key::Object(name.into()), Row::Object(object.to_string()))).into_iter().collect();
     let mut agent = Agent::start(config, rows, &executor);
     executor.block_on(async {
         let mapper = Mapper::new(&agent.config.dmi.socket.clone(), dir.join("mapper.sock"), &executor);

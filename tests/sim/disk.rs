@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use selvedge::node::Restored;
 use selvedge::node::ids::Ticket;
-use selvedge::node::store::{Batch, Key, Row};
+use selvedge::node::store::{Batch, Key, Row, Rows};
 
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -61,6 +61,6 @@ impl Disk {
 
     /// What a new agent finds.
     pub fn restored(&mut self) -> Restored {
-        Restored { rows: self.rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect(), last: self.last, lost: self.lost.take() }
+        Restored { rows: Rows::new(self.rows.clone().into_iter().collect()).expect("rows of their tables"), last: self.last, lost: self.lost.take() }
     }
 }

@@ -18,7 +18,7 @@ use selvedge::node::link;
 use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::runtime::{Op, Order, ProbeResult, RuntimeInfo, Step};
-use selvedge::node::store::{Key, Row, Table};
+use selvedge::node::store::{Key, Row};
 use selvedge::wire::message::{Message, operation};
 use selvedge::wire::resource::{Resource, kind};
 use serde_json::{Value, json};
@@ -399,7 +399,7 @@ impl World {
         if resource.kind != kind::POD {
             return;
         }
-        let row = self.disk.rows.get(&Key::new(Table::Objects, resource.to_string()));
+        let row = self.disk.rows.get(&Key::Object(resource.to_string().into()));
         let on_disk = matches!(row, Some(Row::Object(json)) if json.contains(&uid));
         if verb == operation::DELETE {
             assert!(!on_disk, "the end of '{resource}' was acknowledged before it was on disk");

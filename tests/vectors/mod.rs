@@ -10,7 +10,7 @@ use selvedge::node::ids::{Packet, Session};
 use selvedge::node::input::{Input, LinkEnd};
 use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
-use selvedge::node::store::{Key, Row};
+use selvedge::node::store::{Key, Row, Rows};
 use selvedge::node::{Node, Restored, link};
 use selvedge::wire::message::{Message, operation};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl Edge {
     fn started(disk: BTreeMap<Key, Row>) -> Self {
         let config = file::parse("[node]\nname = \"edge1\"\n", "edge1").expect("a configuration");
         let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
-        let restored = Restored { rows: disk.clone().into_iter().collect(), ..Restored::default() };
+        let restored = Restored { rows: Rows::new(disk.clone().into_iter().collect()).expect("rows of their tables"), ..Restored::default() };
         let node = Node::new(config, restored, 7, now);
         let mut edge =
             Self { node, millis: 1000, filters: Vec::new(), packets: 0, said: Said::default(), dialed: None, session: Session(0), offline: false, disk };

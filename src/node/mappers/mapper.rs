@@ -94,13 +94,15 @@ pub struct UnderWay {
     pub digest: Option<Digest>,
 }
 
-/// A mapper on disk, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-struct Stored {
-    #[serde(flatten)]
-    info: Info,
-    devices: BTreeMap<Id, Digest>,
-    models: BTreeMap<Id, Digest>,
+/// A mapper on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapperRow {
+    /// Who it is.
+    pub info: Info,
+    /// Devices it surely knows, and as what.
+    pub devices: BTreeMap<Id, Digest>,
+    /// Models it surely knows, and as what.
+    pub models: BTreeMap<Id, Digest>,
 }
 
 impl Mapper {
@@ -121,16 +123,15 @@ impl Mapper {
         }
     }
 
-    /// From the disk; `None` when it makes no sense.
-    pub fn restore(json: &str) -> Option<Self> {
-        let stored: Stored = serde_json::from_str(json).ok()?;
-        let models = stored.models.into_iter().map(|(id, digest)| (Item::Model(id), digest));
-        let devices = stored.devices.into_iter().map(|(id, digest)| (Item::Device(id), digest));
-        Some(Self::new(stored.info, Told::restored(models.chain(devices)), Condition::Unknown))
+    /// As it was on disk.
+    pub fn restored(row: MapperRow) -> Self {
+        let models = row.models.into_iter().map(|(id, digest)| (Item::Model(id), digest));
+        let devices = row.devices.into_iter().map(|(id, digest)| (Item::Device(id), digest));
+        Self::new(row.info, Told::restored(models.chain(devices)), Condition::Unknown)
     }
 
-    /// For the disk.
-    pub fn stored(&self) -> String {
+    /// As it goes to disk.
+    pub fn row(&self) -> MapperRow {
         let (mut devices, mut models) = (BTreeMap::new(), BTreeMap::new());
         for (item, digest) in self.told.surely() {
             match item {
@@ -138,7 +139,7 @@ impl Mapper {
                 Item::Model(id) => models.insert(id.clone(), digest),
             };
         }
-        serde_json::to_string(&Stored { info: self.info.clone(), devices, models }).unwrap_or_default()
+        MapperRow { info: self.info.clone(), devices, models }
     }
 
     /// Down for long.

@@ -30,15 +30,17 @@ use super::dmi::{Ask, Call, Code, MapperFailure, Order, Refusal, Reply};
 use super::ids::{CallId, MapperName};
 use super::now::{Mono, Now};
 use super::packed::Packed;
-use super::store::{Change, Key, Row, Table};
+use super::store::{Change, Key, Row};
 use crate::wire::dmi::{MapperInfo, MapperRegisterRequest, MapperRegisterResponse, NameRequest};
 use crate::wire::resource::Resource;
-use mapper::{Condition, Info, Mapper, Step, UnderWay};
+use mapper::{Condition, Mapper, Step, UnderWay};
+pub use mapper::{Info, MapperRow};
 use owner::Candidate;
 use rate::Bucket;
 use report::Report;
 use told::{Item, Told, Verb};
-use want::{Digest, Id, Wanted};
+use want::Wanted;
+pub use want::{Digest, Id};
 
 /// More than any node has; beyond it somebody registers again and again.
 const MOST: usize = 100;
@@ -73,10 +75,9 @@ pub enum Asked {
 
 impl Mappers {
     /// The mappers that the disk knows; each may ask `rate` times a second.
-    pub fn load(rate: u32, rows: &[(Key, Row)]) -> Self {
-        let ours = rows.iter().filter(|(key, _)| key.table == Table::Mappers);
-        let read = |(key, row): &(Key, Row)| Some((MapperName::from(key.name.as_str()), Mapper::restore(row.text()?)?));
-        let mappers: BTreeMap<MapperName, Mapper> = ours.filter_map(read).collect();
+    pub fn load(rate: u32, rows: Vec<(MapperName, MapperRow)>) -> Self {
+        let restored = rows.into_iter().map(|(name, row)| (name, Mapper::restored(row)));
+        let mappers: BTreeMap<MapperName, Mapper> = restored.collect();
         let owners = mappers.iter().flat_map(|(name, mapper)| mapper.told.devices().map(|id| (id.clone(), name.clone()))).collect();
         Self {
             rate,
@@ -146,7 +147,7 @@ impl Mappers {
             tell_failure(name, mapper, &under_way.step, why);
         }
         if mapper.ended(now.mono, &under_way, result, chance.luck()) {
-            self.changes.push(Change::set(Table::Mappers, name.as_str(), Row::Text(mapper.stored())));
+            self.changes.push(Change::set(Key::Mapper(name.clone()), Row::Mapper(mapper.row())));
         }
         if matches!(was, Condition::Down { .. }) && mapper.condition == Condition::Up {
             log::info!(target: "dmi", "mapper '{name}' answers again");
@@ -233,7 +234,7 @@ impl Mappers {
                 response = all(&self.wanted, mapper);
             }
             mapper.due = Some(now);
-            self.changes.push(Change::set(Table::Mappers, name.as_str(), Row::Text(mapper.stored())));
+            self.changes.push(Change::set(Key::Mapper(name.clone()), Row::Mapper(mapper.row())));
         }
         Ok(response)
     }

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::members::{Announced, Membership};
 use super::model::Model;
 use super::report::{self, Sent, What};
-use super::{Device, Effects, Property, Twins, Wanted, row_name, say, state_view, sync, wish};
+use super::{Device, Effects, Property, Twins, Wanted, say, state_view, sync, wish};
 use crate::node::ids::{DeviceId, Ticket};
 use crate::node::now::Now;
-use crate::node::store::{Change, Key, Row, Table};
+use crate::node::store::{Change, Key, Row};
 use crate::wire::kube;
 use crate::wire::topic;
 
@@ -52,7 +52,7 @@ impl Twins {
             device.row.description = announced.description.as_str().into();
         }
         if told || news {
-            effects.changes.push(Change::set(Table::Devices, id.as_str(), Row::Device(device.row.clone())));
+            effects.changes.push(Change::set(Key::Device(id.clone()), Row::Device(device.row.clone())));
         }
         let attributes = announced.attributes.as_ref();
         if let Some(attributes) = attributes.filter(|_| !news) {
@@ -71,10 +71,10 @@ impl Twins {
 
     fn remove(&mut self, now: Now, id: &DeviceId, shown: Value, effects: &mut Effects) {
         let Some(device) = self.devices.remove(id) else { return };
-        effects.changes.push(Change::remove(Table::Devices, id.as_str()));
+        effects.changes.push(Change::remove(Key::Device(id.clone())));
         for property in &device.properties {
-            effects.changes.push(Change::remove(Table::Properties, row_name(id, &property.name)));
-            effects.changes.push(Change::remove(Table::Confirmed, row_name(id, &property.name)));
+            effects.changes.push(Change::remove(Key::Property(id.clone(), property.name.clone())));
+            effects.changes.push(Change::remove(Key::Confirmed(id.clone(), property.name.clone())));
         }
         self.say_membership(now, Value::Null, json!([shown]), effects);
     }
@@ -151,12 +151,12 @@ impl Twins {
             match &sent.what {
                 What::State(state) if device.row.state == *state => {
                     device.row.state_confirmed = true;
-                    rows.push((Key::new(Table::Devices, sent.device.as_str()), Row::Device(device.row.clone())));
+                    rows.push((Key::Device(sent.device.clone()), Row::Device(device.row.clone())));
                 }
                 What::State(_) => {}
                 What::Values(values) => {
                     let known = report::confirm(device, values);
-                    rows.extend(known.into_iter().map(|(name, row)| (Key::new(Table::Confirmed, row_name(&sent.device, &name)), Row::Confirmed(row))));
+                    rows.extend(known.into_iter().map(|(name, row)| (Key::Confirmed(sent.device.clone(), name), Row::Confirmed(row))));
                 }
             }
         }

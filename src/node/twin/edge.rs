@@ -11,7 +11,7 @@ use super::update::{self, Author, Effect};
 use super::{Attribute, Device, Effects, Property, Refusal, STATE_AGE, Twins, Wanted, members, say, state_view, value};
 use crate::node::ids::DeviceId;
 use crate::node::now::Now;
-use crate::node::store::{Change, Row, Table};
+use crate::node::store::{Change, Key, Row};
 use crate::wire::topic::{self, Verb};
 
 /// All devices, each written as soon as it is viewed: a tree of a thousand would
@@ -143,7 +143,7 @@ impl Twins {
                 device.row.last_online = Some(now.wall.0 / 1000);
             }
             device.row.state_confirmed = false;
-            effects.changes.push(Change::set(Table::Devices, id.as_str(), Row::Device(device.row.clone())));
+            effects.changes.push(Change::set(Key::Device(id.clone()), Row::Device(device.row.clone())));
         }
         effects.say(topic::of_device(named, "state/update/result"), say::bytes(&state_view(device, &event, now)));
         if let Some(device) = self.devices.get_mut(&id) {
@@ -164,7 +164,7 @@ impl Twins {
         let Some(device) = self.devices.get_mut(id) else { return };
         let changed = members::set_attributes(device, wanted);
         if !changed.is_empty() {
-            effects.changes.push(Change::set(Table::Devices, id.as_str(), Row::Device(device.row.clone())));
+            effects.changes.push(Change::set(Key::Device(id.clone()), Row::Device(device.row.clone())));
             effects.say(topic::of_device(id.as_str(), "updated"), say::bytes(&json!({ "event_id": event, "timestamp": now.wall.0, "attributes": changed })));
         }
     }

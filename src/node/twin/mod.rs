@@ -34,7 +34,7 @@ pub use property::{ConfirmedRow, Part, Property, PropertyRow, Version};
 pub use report::{Sent, What};
 pub use request::{Refusal, Wanted};
 pub use update::Author;
-pub use value::Kind;
+pub use value::{Kind, Text};
 
 use model::Model;
 use report::Reports;
@@ -42,7 +42,7 @@ use report::Reports;
 use super::chance::Chance;
 use super::ids::{DeviceId, Ticket};
 use super::now::{Mono, Now};
-use super::store::{Change, Key, Row, Table};
+use super::store::{Change, Key, Row, Rows};
 use crate::wire::rfc3339;
 use crate::wire::topic;
 
@@ -75,46 +75,28 @@ pub struct Twins {
     chance: Chance,
 }
 
-/// Name of a property's row.
-fn row_name(id: &DeviceId, property: &str) -> String {
-    format!("{id}/{property}")
-}
-
 impl Twins {
-    /// Reads what was on disk; others' rows are left alone.
-    pub fn load(node: &str, rate: u32, chance: Chance, rows: &mut Vec<(Key, Row)>) -> Self {
+    /// The devices and properties that are on disk.
+    pub fn load(node: &str, rate: u32, chance: Chance, rows: &mut Rows) -> Self {
         let mut twins = Self { node: node.to_owned(), devices: BTreeMap::new(), models: BTreeMap::new(), reports: Reports::new(rate), chance };
-        let ours = |key: &Key| matches!(key.table, Table::Devices | Table::Properties | Table::Confirmed);
-        // In the order of tables: a device is there before its properties, and
-        // those before what is confirmed of them.
-        let mut own: Vec<(Key, Row)> = rows.extract_if(.., |(key, _)| ours(key)).collect();
-        own.sort_by(|(a, _), (b, _)| a.cmp(b));
-        own.into_iter().for_each(|(key, row)| twins.restore(&key.name, row));
+        for (id, row) in std::mem::take(&mut rows.devices) {
+            twins.devices.insert(id, Device { row, ..Device::default() });
+        }
+        for (id, name, row) in std::mem::take(&mut rows.properties) {
+            if let Some(device) = twins.devices.get_mut(&id) {
+                let new = || Property::new(&name, row.kind, true);
+                *device.property_or(&name, new) = Property::restored(&name, row.clone());
+            }
+        }
+        for (id, name, row) in std::mem::take(&mut rows.confirmed) {
+            if let Some(device) = twins.devices.get_mut(&id)
+                && let Ok(at) = device.position(&name)
+            {
+                device.properties[at].confirmed(row);
+            }
+        }
         twins.reports.start_over(twins.devices.iter_mut());
         twins
-    }
-
-    fn restore(&mut self, name: &str, row: Row) {
-        let of = |name: &str| name.match_indices('/').nth(1).map(|(at, _)| (DeviceId::from(&name[..at]), name[at + 1..].to_owned()));
-        match row {
-            Row::Device(row) => drop(self.devices.insert(name.into(), Device { row, ..Device::default() })),
-            Row::Property(row) => {
-                if let Some((id, property)) = of(name)
-                    && let Some(device) = self.devices.get_mut(&id)
-                {
-                    *device.property_or(&property, || Property::new(&property, row.kind, true)) = Property::restored(&property, row.clone());
-                }
-            }
-            Row::Confirmed(row) => {
-                if let Some((id, property)) = of(name)
-                    && let Some(device) = self.devices.get_mut(&id)
-                    && let Ok(at) = device.position(&property)
-                {
-                    device.properties[at].confirmed(row);
-                }
-            }
-            Row::Object(_) | Row::Version(_) | Row::Token { .. } | Row::Text(_) | Row::Spooled { .. } => {}
-        }
     }
 
     /// All devices, by id.
@@ -136,7 +118,7 @@ impl Twins {
     fn tell_change(&mut self, now: Now, id: &DeviceId, named: &str, event: &str, steps: &BTreeMap<&str, Option<&Property>>, effects: &mut Effects) {
         let Some(device) = self.devices.get_mut(id).filter(|_| !steps.is_empty()) else { return };
         let changed = steps.keys().filter_map(|name| device.property(name));
-        effects.changes.extend(changed.map(|property| Change::set(Table::Properties, row_name(id, &property.name), Row::Property(property.row()))));
+        effects.changes.extend(changed.map(|property| Change::set(Key::Property(id.clone(), property.name.clone()), Row::Property(property.row()))));
         let document = steps
             .iter()
             .map(|(name, before)| (*name, say::Step { last: before.and_then(say::whole), current: device.property(name).and_then(say::whole) }))
@@ -165,9 +147,9 @@ impl Twins {
 
     /// Rows of these devices are on their way to the disk with this batch.
     pub fn written(&mut self, changes: &[Change], ticket: Ticket) {
-        for change in changes.iter().filter(|change| matches!(change.key.table, Table::Devices | Table::Properties)) {
-            let id = change.key.name.match_indices('/').nth(1).map_or(change.key.name.as_str(), |(at, _)| &change.key.name[..at]);
-            if let Some(device) = self.devices.get_mut(&DeviceId::from(id)) {
+        for change in changes {
+            let (Key::Device(id) | Key::Property(id, _)) = &change.key else { continue };
+            if let Some(device) = self.devices.get_mut(id) {
                 device.ticket = ticket;
                 device.changes += 1;
             }

@@ -10,7 +10,7 @@ use crate::wire::resource::kind;
 pub struct World {
     pub mappers: Mappers,
     pub objects: BTreeMap<String, (Resource, Packed)>,
-    pub rows: BTreeMap<String, String>,
+    pub rows: BTreeMap<MapperName, MapperRow>,
     pub now: Now,
     pub chance: Chance,
 }
@@ -26,13 +26,12 @@ pub struct Heard {
 impl World {
     pub fn new() -> Self {
         let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_392_000_000) };
-        Self { mappers: Mappers::load(1000, &[]), objects: BTreeMap::new(), rows: BTreeMap::new(), now, chance: Chance::new(3) }
+        Self { mappers: Mappers::load(1000, Vec::new()), objects: BTreeMap::new(), rows: BTreeMap::new(), now, chance: Chance::new(3) }
     }
 
     /// The agent is restarted; the disk has what was written.
     pub fn restart(&mut self) {
-        let rows: Vec<_> = self.rows.iter().map(|(name, json)| (Key::new(Table::Mappers, name.as_str()), Row::Text(json.clone()))).collect();
-        self.mappers = Mappers::load(1000, &rows);
+        self.mappers = Mappers::load(1000, self.rows.clone().into_iter().collect());
     }
 
     pub fn model(&mut self, name: &str, unit: &str) {
@@ -78,8 +77,8 @@ impl World {
         self.learn();
         self.mappers.work(self.now);
         for change in self.mappers.changes() {
-            let Some(Row::Text(json)) = change.row else { panic!("{change:?}") };
-            self.rows.insert(change.key.name, json);
+            let (Key::Mapper(name), Some(Row::Mapper(row))) = (change.key, change.row) else { panic!("a row of another table") };
+            self.rows.insert(name, row);
         }
         let mut heard = Vec::new();
         while let Some(order) = self.mappers.poll() {

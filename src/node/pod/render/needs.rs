@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::node::store::TokenKey;
 use crate::wire::kube::{Container, Pod};
 
 /// Objects of the pod's namespace, and tokens.
@@ -36,9 +37,15 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// Name of its row on disk.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}/{}/{}", self.namespace, self.account, self.uid, self.audience, self.seconds)
+    /// What its token is kept by.
+    pub fn key(&self) -> TokenKey {
+        TokenKey {
+            pod: self.uid.as_str().into(),
+            namespace: self.namespace.clone(),
+            account: self.account.clone(),
+            audience: self.audience.clone(),
+            seconds: self.seconds,
+        }
     }
 
     /// The TokenRequest object.
