@@ -20,6 +20,8 @@ mod live;
 #[cfg(feature = "cloud")]
 mod offline;
 #[cfg(feature = "cloud")]
+mod probes;
+#[cfg(feature = "cloud")]
 mod random;
 #[cfg(feature = "servicebus")]
 mod servicebus;

@@ -83,7 +83,13 @@ impl Bench {
     }
 
     async fn probe(&self, container: &ContainerId, action: Action) -> ProbeResult {
-        self.edged.hand(Order::Probe(Probe { container: container.clone(), kind: ProbeKind::Liveness, action, timeout: Duration::from_secs(1) }));
+        self.edged.hand(Order::Probe(Probe {
+            pod: self.uid.clone(),
+            container: container.clone(),
+            kind: ProbeKind::Liveness,
+            action,
+            timeout: Duration::from_secs(1),
+        }));
         self.until("answer of a probe", |input| if let Input::Probed { result, .. } = input { Some(result) } else { None }).await
     }
 
@@ -260,6 +266,10 @@ async fn probes_are_answered(bench: &mut Bench, web: &ContainerId, ip: &str) {
     let http = |path: &str| Action::Http { host: ip.into(), port: 8080, path: path.into(), tls: false, headers: Vec::new() };
     assert_eq!(bench.probe(web, exec(&["test", "-e", "/www"])).await, ProbeResult::Success);
     assert_eq!(bench.probe(web, exec(&["sh", "-c", "echo ill; exit 2"])).await, ProbeResult::Failure("exit code 2: ill".into()));
+    // Twice in the same words, so that its Event counts.
+    let ProbeResult::Unknown(why) = bench.probe(web, exec(&["/no/such"])).await else { panic!("there is no such command") };
+    assert!(why.contains("exec: \"/no/such\": stat /no/such: no such file or directory"), "{why}");
+    assert_eq!(bench.probe(web, exec(&["/no/such"])).await, ProbeResult::Unknown(why));
     assert_eq!(bench.probe(web, exec(&["sleep", "5"])).await, ProbeResult::Failure("command did not end within 1 s".into()));
     assert_eq!(bench.probe(web, http("/")).await, ProbeResult::Success);
     assert_eq!(bench.probe(web, http("/none")).await, ProbeResult::Failure("HTTP probe failed with statuscode: 404".into()));

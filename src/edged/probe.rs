@@ -39,7 +39,7 @@ pub(super) async fn run(shell: Rc<Shell>, probe: Probe) {
         attempt(&shell, &probe.container, &probe.action, probe.timeout, &PROBE).await
     };
     log::trace!(target: "edged", "{:?} probe of container '{}': {result:?}", probe.kind, probe.container);
-    shell.tell(Input::Probed { container: probe.container, kind: probe.kind, result }).await;
+    shell.tell(Input::Probed { pod: probe.pod, container: probe.container, kind: probe.kind, result }).await;
 }
 
 /// Runs a hook.
@@ -93,7 +93,21 @@ async fn exec(shell: &Shell, container: &ContainerId, command: &[String], limit:
             ProbeResult::Failure(format!("exit code {}: {}", answer.exit_code, String::from_utf8_lossy(&output).trim_end()))
         }
         Err(cause) if is_late(&cause) => ProbeResult::Failure(format!("command did not end within {} s", limit.as_secs().max(1))),
-        Err(cause) => ProbeResult::Unknown(cause.to_string()),
+        Err(cause) => ProbeResult::Unknown(without_exec_id(&cause.to_string())),
+    }
+}
+
+/// containerd names the exec that failed by a random id: without it the same
+/// trouble has the same words each time, and is one Event that counts.
+fn without_exec_id(cause: &str) -> String {
+    const BEFORE: &str = "failed to start exec \"";
+    const ID: usize = 64;
+    let Some((before, after)) = cause.split_once(BEFORE) else { return cause.to_owned() };
+    match after.split_at_checked(ID) {
+        Some((id, after)) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            format!("{before}failed to start exec{}", after.strip_prefix('"').unwrap_or(after))
+        }
+        Some(_) | None => cause.to_owned(),
     }
 }
 
@@ -279,6 +293,19 @@ mod tests {
             text,
             "GET /a%20b?c=%C3%A9 HTTP/1.1\r\nUser-Agent: kube-probe/1.32\r\nAccept: */*\r\nX-A: 1  X-B: 2\r\nhost: other\r\nConnection: close\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn the_same_trouble_of_an_exec_has_the_same_words() {
+        let words = |id: &str| {
+            without_exec_id(&format!(
+                "failed to exec in container: failed to start exec \"{id}\": OCI runtime exec failed: exec: \"/no/such\": no such file or directory"
+            ))
+        };
+        let (one, other) = (words(&"0a".repeat(32)), words(&"f1".repeat(32)));
+        assert_eq!(one, other);
+        assert!(one.contains("failed to start exec: OCI runtime exec failed: exec: \"/no/such\""), "{one}");
+        assert!(words("short").contains("\"short\""));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! disk too. Nobody answers an event, so none is ever certain to arrive.
 //!
 //! Source: edge-node.md 1.4 and cloud-protocol.md 7.4; limits as client-go's
-//! event recorder has them (25 at once, then one in 5 min for an object).
+//! event recorder has them (25 at once, then one in 5 min for an object; more than
+//! 10 messages of one reason in 10 min are combined).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +25,11 @@ const REFILL: Duration = Duration::from_secs(300);
 const WAITING: usize = 128;
 /// Kinds of events remembered for counting.
 const REMEMBERED: usize = 512;
+/// Events of one object and reason with different messages, before they become
+/// one that counts them all.
+const SIMILAR: usize = 10;
+/// What a message begins with that stands for many.
+const COMBINED: &str = "(combined from similar events): ";
 /// A repeat after this begins a new count.
 const FRESH: Duration = Duration::from_secs(600);
 
@@ -99,15 +106,21 @@ impl Events {
     /// Something happened to an object: `kind`, `namespace`, `name`, `uid`.
     pub fn note(&mut self, now: Now, about: [&str; 4], note: &Note, chance: &mut Chance) {
         let [kind, namespace, name, uid] = about;
-        let key = (format!("{kind}/{uid}/{}", note.container.as_deref().unwrap_or_default()), format!("{}/{}", note.reason, note.message));
+        let object = format!("{kind}/{uid}/{}", note.container.as_deref().unwrap_or_default());
+        let mut key = (object, format!("{}/{}", note.reason, note.message));
+        let mut note = Cow::Borrowed(note);
+        if !self.known.contains_key(&key) && self.similar(&key.0, note.reason) >= SIMILAR {
+            key.1 = format!("{}/{COMBINED}", note.reason);
+            note.to_mut().message.insert_str(0, COMBINED);
+        }
         let time = rfc3339::seconds(now.wall.0);
         let before = self.known.get(&key).filter(|known| now.mono.since(known.last) < FRESH);
         let repeat = before.is_some();
         let (own, event) = match before {
-            Some(known) => (known.name.clone(), again(&known.event, &time)),
+            Some(known) => (known.name.clone(), again(&known.event, &time, &note.message)),
             None => {
                 let own = format!("{name}.{:016x}", chance.draw());
-                let event = self.event([kind, namespace, name, uid], note, &time, &own);
+                let event = self.event([kind, namespace, name, uid], &note, &time, &own);
                 (own, event)
             }
         };
@@ -118,6 +131,12 @@ impl Events {
             self.say(Said { new: !repeat, namespace: if namespace.is_empty() { "default" } else { namespace }.to_owned(), name: own, event });
         }
         self.forget(now);
+    }
+
+    /// Messages that an object told lately with the same reason.
+    fn similar(&self, object: &str, reason: &str) -> usize {
+        let from = (object.to_owned(), format!("{reason}/"));
+        self.known.range(from.clone()..).take_while(|((other, text), _)| *other == from.0 && text.starts_with(&from.1)).count()
     }
 
     fn event(&self, about: [&str; 4], note: &Note, time: &str, own: &str) -> Value {
@@ -225,11 +244,12 @@ impl Waiting {
     }
 }
 
-/// The same once more.
-fn again(event: &str, time: &str) -> Value {
+/// The same once more, in its newest words.
+fn again(event: &str, time: &str, message: &str) -> Value {
     let mut event: Value = serde_json::from_str(event).unwrap_or_default();
     event["count"] = (event["count"].as_i64().unwrap_or(1) + 1).into();
     event["lastTimestamp"] = time.into();
+    event["message"] = message.into();
     event
 }
 
@@ -255,6 +275,20 @@ mod tests {
         assert!(said <= 27, "{said}");
         assert_eq!(events.of("u").count(), 1);
         assert_eq!(events.of("u").next().expect("one")["count"], 600);
+    }
+
+    #[test]
+    fn messages_that_always_differ_become_one_that_counts() {
+        let (mut events, mut chance) = (Events::load(true, "n", Vec::new()), Chance::new(3));
+        let now = Now { mono: Mono(0), wall: Wall(1_800_000_000_000) };
+        for number in 0..100 {
+            let note = Note { warning: true, reason: "Unhealthy", message: format!("exit code {number}"), container: Some("c".into()) };
+            events.note(now, ["Pod", "default", "p", "u"], &note, &mut chance);
+        }
+        let all: Vec<Value> = events.of("u").collect();
+        let last = all.last().expect("there are some");
+        assert_eq!(all.len(), SIMILAR + 1);
+        assert_eq!((last["count"].as_u64(), last["message"].as_str()), (Some(90), Some("(combined from similar events): exit code 99")));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub enum Input {
     },
     /// A probe was answered.
     Probed {
+        /// For which pod.
+        pod: PodUid,
         /// Where.
         container: ContainerId,
         /// Which.

@@ -221,7 +221,7 @@ impl Node {
             Input::Seen(seen) => self.pods.seen(now, seen),
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
-            Input::Probed { container, kind, result } => self.pods.probed(now, &container, kind, &result),
+            Input::Probed { pod, container, kind, result } => self.pods.probed(now, &pod, &container, kind, &result),
             Input::BusUp { .. } => self.bus_up(now),
             Input::BusDown(why) => self.bus_down(&why),
             Input::Published(publication) => {

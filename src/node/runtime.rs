@@ -266,6 +266,8 @@ pub enum Action {
 /// A probe to run once; answered by `Input::Probed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// The pod it is for.
+    pub pod: PodUid,
     /// The container.
     pub container: ContainerId,
     /// Which of its probes.

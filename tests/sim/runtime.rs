@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use selvedge::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use selvedge::node::now::Wall;
 use selvedge::node::runtime::{
-    ContainerSeen, ContainerState, ContainerUsage, Exit, FailedAt, Failure, Image, Outcome, PodSeen, PodUsage, SandboxSeen, Start, Step,
+    Action, ContainerSeen, ContainerState, ContainerUsage, Exit, FailedAt, Failure, Image, Outcome, PodSeen, PodUsage, ProbeResult, SandboxSeen, Start, Step,
 };
 use selvedge::wire::cri;
 
@@ -31,6 +31,8 @@ pub struct Runtime {
     pub uses: BTreeMap<String, (ContainerUsage, u64)>,
     /// Every op fails.
     pub broken: bool,
+    /// Probes that were run.
+    pub probes: u64,
     /// Milliseconds more than usual until it has listed everything.
     pub slow: u64,
 }
@@ -84,6 +86,18 @@ impl Runtime {
                 containers.iter().map(|stop| grace(&stop.container, stop.grace)).max().unwrap_or(5)
             }
             Step::Remove { .. } | Step::Empty | Step::Clean { .. } => 10,
+        }
+    }
+
+    /// Answers a probe by its command: `["ill"]` fails, `["missing"]` cannot be
+    /// run.
+    pub fn answer(&mut self, action: &Action) -> ProbeResult {
+        self.probes += 1;
+        let Action::Exec(command) = action else { return ProbeResult::Success };
+        match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["ill"] => ProbeResult::Failure("exit code 1: ill".to_owned()),
+            ["missing"] => ProbeResult::Unknown("exec: \"missing\": executable file not found in $PATH".to_owned()),
+            _ => ProbeResult::Success,
         }
     }
 

@@ -17,7 +17,7 @@ use selvedge::node::input::{Input, LinkEnd};
 use selvedge::node::link;
 use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
-use selvedge::node::runtime::{Op, Order, ProbeResult, RuntimeInfo, Step};
+use selvedge::node::runtime::{Op, Order, RuntimeInfo, Step};
 use selvedge::node::store::{Key, Row};
 use selvedge::wire::message::{Message, operation};
 use selvedge::wire::resource::{Resource, kind};
@@ -271,7 +271,7 @@ impl World {
         if up {
             self.runtime_is_reached();
         } else {
-            self.events.retain(|_, event| !matches!(event, Event::Op(_)));
+            self.events.retain(|_, event| !matches!(event, Event::Op(_) | Event::Node(Input::Probed { .. })));
             self.later(1, Event::Node(Input::RuntimeDown("no such file".to_owned())));
         }
     }
@@ -496,7 +496,11 @@ impl World {
                 let takes = self.runtime.takes(&op.step);
                 self.later(takes, Event::Op(op));
             }
-            Order::Probe(probe) => self.later(1, Event::Node(Input::Probed { container: probe.container, kind: probe.kind, result: ProbeResult::Success })),
+            Order::Probe(probe) => {
+                let result = self.runtime.answer(&probe.action);
+                let answer = Input::Probed { pod: probe.pod, container: probe.container, kind: probe.kind, result };
+                self.later(1, Event::Node(answer));
+            }
             Order::Relist => {
                 let all = self.runtime.pods.values().cloned().collect();
                 self.later(2 + self.runtime.slow, Event::Node(Input::Relisted(all)));
@@ -556,6 +560,19 @@ impl World {
 
     pub fn node_ready(&self) -> Option<&str> {
         condition(self.cloud.objects().get(&objects::name(kind::NODE, "", "edge"))?, "Ready")
+    }
+
+    /// Events of a pod that the cloud has, by reason and message, and how often
+    /// each happened.
+    pub fn events_of(&self, pod: &str) -> BTreeMap<(String, String), i64> {
+        let text = |event: &Value, member: &str| event[member].as_str().unwrap_or_default().to_owned();
+        let of_pod = |event: &&Value| event["involvedObject"]["name"] == pod;
+        let all = self.cloud.objects().of(kind::EVENT).map(|(_, event)| event).filter(of_pod);
+        let mut counts = BTreeMap::new();
+        for event in all {
+            *counts.entry((text(event, "reason"), text(event, "message"))).or_default() += event["count"].as_i64().unwrap_or(0);
+        }
+        counts
     }
 
     /// Names of the pods that have directories.

@@ -125,7 +125,10 @@ impl Pods {
         self.listed = false;
         self.orders.clear();
         self.classes.clear();
-        self.workers.values_mut().for_each(|worker| worker.doing = None);
+        for worker in self.workers.values_mut() {
+            worker.doing = None;
+            worker.drop_probes();
+        }
     }
 
     /// All pods the runtime has.
@@ -204,8 +207,8 @@ impl Pods {
     }
 
     /// A probe was answered.
-    pub fn probed(&mut self, now: Now, container: &ContainerId, kind: ProbeKind, result: &ProbeResult) {
-        for worker in self.workers.values_mut() {
+    pub fn probed(&mut self, now: Now, uid: &PodUid, container: &ContainerId, kind: ProbeKind, result: &ProbeResult) {
+        if let Some(worker) = self.workers.get_mut(uid) {
             worker.probed(now, container, kind, result);
         }
     }

@@ -20,7 +20,7 @@ use super::stop;
 use super::worker::{Doing, Fate, Kill, Trouble, Worker};
 use super::{World, terminal};
 use crate::node::now::{Mono, Now};
-use crate::node::runtime::{ContainerState, EnsureImage, Start, Step};
+use crate::node::runtime::{ContainerState, EnsureImage, FailedAt, Failure, Start, Step};
 use crate::wire::kube::{Container, Pod, PullPolicy};
 
 /// What comes next for a pod.
@@ -158,7 +158,7 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
     }
     let in_stale: Vec<_> = worker.seen.running().filter(|container| usable.is_none_or(|usable| usable.id != container.sandbox)).cloned().collect();
     if !stale.is_empty() || !in_stale.is_empty() {
-        let containers = in_stale.iter().map(|seen| stop::one(seen, Some(pod), None)).collect();
+        let containers = in_stale.iter().map(|seen| stop::one(worker, seen, Some(pod), None)).collect();
         worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
         return Some(stop::step(containers, stale, now));
     }
@@ -177,13 +177,13 @@ fn kill(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
         }
         let Some(kill) = worker.memory(&container.name).kill.clone() else { continue };
         worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
-        return Some(stop::step(vec![stop::one(&seen, Some(pod), kill.grace)], Vec::new(), now));
+        return Some(stop::step(vec![stop::one(worker, &seen, Some(pod), kill.grace)], Vec::new(), now));
     }
     None
 }
 
 fn containers(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Next {
-    if let Some(next) = post_start(worker, pod, world) {
+    if let Some(next) = post_start(worker, pod, world, now) {
         return next;
     }
     let mut wake = None;
@@ -240,7 +240,7 @@ fn kubelet_duration(seconds: u64) -> String {
     if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }
 
-fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next> {
+fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
     for container in pod.all_containers() {
         let Some(seen) = worker.seen.current(&container.name) else { continue };
         let running = matches!(seen.state, ContainerState::Running { .. });
@@ -249,10 +249,16 @@ fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>) -> Option<Next>
             continue;
         }
         let ip = world.ips(worker, pod).first().cloned().unwrap_or_default();
-        let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()).and_then(|handler| render::action(handler, container, &ip));
+        let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()).map(|handler| render::action(handler, container, &ip));
         worker.memory(&container.name).post_start = false;
-        if let Some(hook) = hook {
-            return Some(Next::Do(Step::PostStart { container: id, hook }, Doing::PostStart(container.name.clone())));
+        let doing = Doing::PostStart(container.name.clone());
+        match hook {
+            Some(Ok(hook)) => return Some(Next::Do(Step::PostStart { container: id, hook }, doing)),
+            Some(Err(message)) => {
+                worker.ended(now, doing, Err(Failure { at: FailedAt::PostStart, message }));
+                return kill(worker, pod, now);
+            }
+            None => {}
         }
     }
     None

@@ -19,6 +19,8 @@ pub struct Probes {
     asked: BTreeMap<ProbeKind, Asked>,
     /// It ran before the agent did: its readiness is not known, rather than no.
     adopted: bool,
+    /// The pod is on its way out: only whether it serves still matters.
+    ending: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ struct Asked {
     next: Mono,
     in_flight: bool,
     row: (bool, u32),
+    /// Tries in a row that told nothing.
+    errors: u32,
     verdict: Option<bool>,
 }
 
@@ -59,10 +63,10 @@ impl Probes {
             .filter_map(|(kind, probe)| {
                 let probe = probe.as_ref()?;
                 let first = (started + seconds(Some(probe.initial_delay_seconds), 0)).max(now.mono);
-                Some((kind, Asked { spec: timing(probe), next: first, in_flight: false, row: (false, 0), verdict: None }))
+                Some((kind, Asked { spec: timing(probe), next: first, in_flight: false, row: (false, 0), errors: 0, verdict: None }))
             })
             .collect();
-        Self { container, asked, adopted }
+        Self { container, asked, adopted, ending: false }
     }
 
     /// Whether the startup probe, if any, has succeeded.
@@ -88,35 +92,57 @@ impl Probes {
     }
 
     /// Probes to run now.
-    pub fn due(&mut self, now: Now) -> Vec<ProbeKind> {
-        let started = self.is_started();
-        let mut due = Vec::new();
-        for (kind, asked) in &mut self.asked {
-            if !asked.in_flight && asked.next <= now.mono && applies(*kind, asked, started) {
-                asked.in_flight = true;
-                due.push(*kind);
-            }
-        }
-        due
+    pub fn due(&self, now: Now) -> Vec<ProbeKind> {
+        self.waiting().filter(|(_, asked)| asked.next <= now.mono).map(|(kind, _)| kind).collect()
     }
 
     /// When the next one is due.
     pub fn deadline(&self) -> Option<Mono> {
-        let started = self.is_started();
-        self.asked.iter().filter(|(kind, asked)| !asked.in_flight && applies(**kind, asked, started)).map(|(_, asked)| asked.next).min()
+        self.waiting().map(|(_, asked)| asked.next).min()
     }
 
-    /// An answer came.
+    /// Probes that will be run and are not under way.
+    fn waiting(&self) -> impl Iterator<Item = (ProbeKind, &Asked)> {
+        let started = self.is_started();
+        let applies = move |kind, asked| applies(kind, asked, started) && (!self.ending || kind == ProbeKind::Readiness);
+        self.asked.iter().map(|(kind, asked)| (*kind, asked)).filter(move |(kind, asked)| !asked.in_flight && applies(*kind, asked))
+    }
+
+    /// A probe is under way: [`Probes::answered`] or [`Probes::dropped`] ends that.
+    pub fn begun(&mut self, kind: ProbeKind) {
+        if let Some(asked) = self.asked.get_mut(&kind) {
+            asked.in_flight = true;
+        }
+    }
+
+    /// Nobody answers what is under way: it is asked again.
+    pub fn dropped(&mut self) {
+        self.asked.values_mut().for_each(|asked| asked.in_flight = false);
+    }
+
+    /// The pod is on its way out.
+    pub fn ends(&mut self) {
+        self.ending = true;
+    }
+
+    /// An answer came; one that nobody waits for any more changes nothing.
     pub fn answered(&mut self, now: Now, kind: ProbeKind, result: &ProbeResult) -> Turn {
         let was_ready = self.is_ready();
-        let Some(asked) = self.asked.get_mut(&kind) else { return Turn::None };
+        let Some(asked) = self.asked.get_mut(&kind).filter(|asked| asked.in_flight) else { return Turn::None };
         asked.in_flight = false;
         asked.next = now.mono + asked.spec.period;
         let good = match result {
             ProbeResult::Success => true,
             ProbeResult::Failure(_) => false,
-            ProbeResult::Unknown(_) => return Turn::None,
+            // What cannot be asked keeps its state, but nobody waits for ever
+            // for the first answer.
+            ProbeResult::Unknown(_) => {
+                asked.errors = asked.errors.saturating_add(1);
+                self.adopted &= asked.errors < asked.spec.failure;
+                return if self.is_ready() == was_ready { Turn::None } else { Turn::Readiness };
+            }
         };
+        asked.errors = 0;
         asked.row = if asked.row.0 == good { (good, asked.row.1.saturating_add(1)) } else { (good, 1) };
         if asked.row.1 < if good { asked.spec.success } else { asked.spec.failure } {
             return Turn::None;
@@ -169,6 +195,12 @@ mod tests {
 
     const BAD: ProbeResult = ProbeResult::Failure(String::new());
 
+    /// The probe is run, and answered so.
+    fn asked(probes: &mut Probes, now: Now, kind: ProbeKind, result: &ProbeResult) -> Turn {
+        probes.begun(kind);
+        probes.answered(now, kind, result)
+    }
+
     #[test]
     fn a_container_without_probes_is_ready_at_once() {
         assert_eq!(probes("{}", false).is_ready(), Some(true));
@@ -177,7 +209,7 @@ mod tests {
     #[test]
     fn three_failures_kill_once() {
         let mut probes = probes(r#"{"livenessProbe":{"exec":{"command":["x"]},"periodSeconds":1}}"#, false);
-        let turns: Vec<Turn> = (0..5).map(|second| probes.answered(at(second), ProbeKind::Liveness, &BAD)).collect();
+        let turns: Vec<Turn> = (0..5).map(|second| asked(&mut probes, at(second), ProbeKind::Liveness, &BAD)).collect();
         assert_eq!(turns, [Turn::None, Turn::None, Turn::Kill(ProbeKind::Liveness), Turn::None, Turn::None]);
         assert_eq!(probes.deadline(), None);
     }
@@ -186,11 +218,12 @@ mod tests {
     fn a_startup_probe_holds_the_others_back() {
         let mut probes = probes(r#"{"startupProbe":{"exec":{"command":["x"]}},"readinessProbe":{"exec":{"command":["x"]},"initialDelaySeconds":3}}"#, false);
         assert_eq!(probes.due(at(0)), [ProbeKind::Startup]);
+        probes.begun(ProbeKind::Startup);
         assert_eq!(probes.due(at(5)), []);
         assert_eq!(probes.answered(at(5), ProbeKind::Startup, &ProbeResult::Success), Turn::Started);
         assert_eq!((probes.due(at(5)), probes.is_ready()), (vec![ProbeKind::Readiness], Some(false)));
-        assert_eq!(probes.answered(at(5), ProbeKind::Readiness, &ProbeResult::Success), Turn::Readiness);
-        assert_eq!(probes.answered(at(15), ProbeKind::Readiness, &ProbeResult::Unknown("busy".into())), Turn::None);
+        assert_eq!(asked(&mut probes, at(5), ProbeKind::Readiness, &ProbeResult::Success), Turn::Readiness);
+        assert_eq!(asked(&mut probes, at(15), ProbeKind::Readiness, &ProbeResult::Unknown("busy".into())), Turn::None);
         assert_eq!(probes.is_ready(), Some(true));
     }
 
@@ -198,7 +231,41 @@ mod tests {
     fn an_agent_restart_does_not_take_a_ready_container_out() {
         let mut adopted = probes(r#"{"readinessProbe":{"exec":{"command":["x"]}}}"#, true);
         assert_eq!(adopted.is_ready(), None);
-        adopted.answered(at(0), ProbeKind::Readiness, &ProbeResult::Success);
+        asked(&mut adopted, at(0), ProbeKind::Readiness, &ProbeResult::Success);
         assert_eq!(adopted.is_ready(), Some(true));
+    }
+
+    #[test]
+    fn a_probe_that_cannot_be_asked_keeps_the_state_and_is_asked_again() {
+        const LOST: ProbeResult = ProbeResult::Unknown(String::new());
+        let mut fresh = probes(r#"{"startupProbe":{"exec":{"command":["x"]},"periodSeconds":2}}"#, false);
+        for second in [0, 2, 4, 6] {
+            assert_eq!(fresh.due(at(second)), [ProbeKind::Startup]);
+            assert_eq!(asked(&mut fresh, at(second), ProbeKind::Startup, &LOST), Turn::None);
+            assert_eq!((fresh.is_started(), fresh.deadline()), (false, Some(at(second + 2).mono)));
+        }
+        // Whether an adopted container is ready must be told some day.
+        let mut adopted = probes(r#"{"readinessProbe":{"exec":{"command":["x"]}}}"#, true);
+        let ready: Vec<_> = (0..3).map(|second| (asked(&mut adopted, at(second), ProbeKind::Readiness, &LOST), adopted.is_ready()).1).collect();
+        assert_eq!(ready, [None, None, Some(false)]);
+    }
+
+    #[test]
+    fn a_dropped_probe_is_asked_again_and_its_late_answer_counts_no_more() {
+        let mut probes = probes(r#"{"livenessProbe":{"exec":{"command":["x"]},"failureThreshold":1}}"#, false);
+        probes.begun(ProbeKind::Liveness);
+        probes.dropped();
+        assert_eq!(probes.due(at(1)), [ProbeKind::Liveness]);
+        assert_eq!(probes.answered(at(1), ProbeKind::Liveness, &BAD), Turn::None);
+        assert_eq!(asked(&mut probes, at(1), ProbeKind::Liveness, &BAD), Turn::Kill(ProbeKind::Liveness));
+    }
+
+    #[test]
+    fn a_pod_on_its_way_out_is_asked_for_its_readiness_only() {
+        let mut probes = probes(r#"{"livenessProbe":{"exec":{"command":["x"]}},"readinessProbe":{"exec":{"command":["x"]}}}"#, false);
+        probes.ends();
+        assert_eq!(probes.due(at(0)), [ProbeKind::Readiness]);
+        probes.begun(ProbeKind::Readiness);
+        assert_eq!(probes.deadline(), None);
     }
 }

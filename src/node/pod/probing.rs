@@ -46,23 +46,39 @@ impl Worker {
         let ending = self.is_ending();
         let mut orders = Vec::new();
         for spec in pod.all_containers() {
-            let Some(probes) = self.containers.get_mut(&spec.name).and_then(|memory| memory.probes.as_mut()) else { continue };
+            let Some(probes) = self.probes(&spec.name) else { continue };
+            if ending {
+                probes.ends();
+            }
             let container = probes.container.clone();
             for kind in probes.due(now) {
-                if ending && kind != ProbeKind::Readiness {
-                    continue;
-                }
-                let Some(probe) = probe_of(spec, kind) else { continue };
-                let timeout = Duration::from_secs(probe.timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1).max(1));
-                if let Some(action) = render::action(&probe.handler, spec, &ip) {
-                    orders.push(Probe { container: container.clone(), kind, action, timeout });
-                }
+                self.begin_probe(now, spec, kind, &container, &ip, &mut orders);
             }
-            if let Some(next) = probes.deadline() {
+            if let Some(next) = self.probes(&spec.name).and_then(|probes| probes.deadline()) {
                 self.wake_at(next, "probe");
             }
         }
         orders
+    }
+
+    fn probes(&mut self, container: &str) -> Option<&mut Probes> {
+        self.containers.get_mut(container)?.probes.as_mut()
+    }
+
+    /// A probe that cannot be run is one that could not be asked.
+    fn begin_probe(&mut self, now: Now, spec: &Container, kind: ProbeKind, container: &ContainerId, ip: &str, orders: &mut Vec<Probe>) {
+        let Some(probes) = self.probes(&spec.name) else { return };
+        probes.begun(kind);
+        let Some(probe) = probe_of(spec, kind) else { return };
+        match render::action(&probe.handler, spec, ip) {
+            Ok(action) => orders.push(Probe { pod: self.uid.clone(), container: container.clone(), kind, action, timeout: timeout(probe) }),
+            Err(why) => self.probed(now, container, kind, &ProbeResult::Unknown(why)),
+        }
+    }
+
+    /// Nobody answers the probes that are under way.
+    pub(super) fn drop_probes(&mut self) {
+        self.containers.values_mut().filter_map(|memory| memory.probes.as_mut()).for_each(Probes::dropped);
     }
 
     /// A probe was answered.
@@ -75,8 +91,13 @@ impl Worker {
             return;
         };
         self.dirty = true;
-        if let ProbeResult::Failure(why) = result {
-            self.note(true, "Unhealthy", format!("{} probe failed: {why}", kind.as_str()), Some(&name));
+        let unhealthy = match result {
+            ProbeResult::Success => None,
+            ProbeResult::Failure(why) => Some(format!("{} probe failed: {why}", kind.as_str())),
+            ProbeResult::Unknown(why) => Some(format!("{} probe errored and resulted in unknown state: {why}", kind.as_str())),
+        };
+        if let Some(message) = unhealthy {
+            self.note(true, "Unhealthy", message, Some(&name));
         }
         if let Turn::Kill(kind) = turn
             && !self.is_ending()
@@ -96,6 +117,11 @@ impl ProbeKind {
             Self::Readiness => "Readiness",
         }
     }
+}
+
+fn timeout(probe: &kube::Probe) -> Duration {
+    let seconds = probe.timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Duration::from_secs(seconds.unwrap_or(1).max(1))
 }
 
 fn probe_of(spec: &Container, kind: ProbeKind) -> Option<&kube::Probe> {

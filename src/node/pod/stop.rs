@@ -9,7 +9,7 @@ use super::render;
 use super::worker::{Doing, Fate, Worker};
 use crate::node::ids::SandboxId;
 use crate::node::now::Now;
-use crate::node::runtime::{ContainerSeen, Step, Stop};
+use crate::node::runtime::{Action, ContainerSeen, Step, Stop};
 use crate::wire::kube::Pod;
 
 /// Grace of a pod nobody knows the spec of.
@@ -20,15 +20,13 @@ const BY_FORCE: i64 = 1;
 /// Stops all containers, then all sandboxes. A stop that is under way already
 /// has told of itself and run the hooks.
 pub fn everything(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
-    let again = matches!(worker.doing, Some((_, Doing::Stop(_))));
-    let mut containers: Vec<Stop> = worker.seen.running().map(|seen| one(seen, pod, grace(worker, pod))).collect();
+    let again = is_under_way(worker);
+    let (running, grace) = (worker.seen.running().cloned().collect::<Vec<_>>(), grace(worker, pod));
+    let mut containers: Vec<Stop> = running.iter().map(|seen| one(worker, seen, pod, grace)).collect();
     if let Some(pod) = pod {
         order(worker, pod, &mut containers);
     }
-    if again {
-        containers.iter_mut().for_each(|stop| stop.pre_stop = None);
-    }
-    for seen in worker.seen.running().filter(|_| !again).cloned().collect::<Vec<_>>() {
+    for seen in running.iter().filter(|_| !again) {
         worker.note(false, "Killing", format!("Stopping container {}", seen.name), Some(&seen.name));
     }
     let sandboxes = worker.seen.sandboxes.iter().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.id.clone()).collect();
@@ -50,11 +48,27 @@ pub fn is_hurried(worker: &Worker, now: Now) -> bool {
 }
 
 /// One container to stop, with `grace` instead of the pod's when given.
-pub fn one(seen: &ContainerSeen, pod: Option<&Pod>, grace: Option<i64>) -> Stop {
+pub fn one(worker: &mut Worker, seen: &ContainerSeen, pod: Option<&Pod>, grace: Option<i64>) -> Stop {
     let grace = grace.or_else(|| pod.map(|pod| pod.spec.termination_grace_period_seconds.unwrap_or(30))).unwrap_or(ORPHAN);
-    let spec = pod.and_then(|pod| pod.container(&seen.name));
-    let hook = spec.and_then(|container| render::action(container.lifecycle.as_ref()?.pre_stop.as_ref()?, container, &pod?.status.pod_ip));
-    Stop { container: seen.id.clone(), grace: u32::try_from(grace.max(1)).unwrap_or(u32::MAX), pre_stop: hook, after: Vec::new() }
+    let pre_stop = pod.and_then(|pod| pre_stop(worker, seen, pod));
+    Stop { container: seen.id.clone(), grace: u32::try_from(grace.max(1)).unwrap_or(u32::MAX), pre_stop, after: Vec::new() }
+}
+
+/// The hook to run before, once. One that cannot be run is told, and the stop
+/// goes on without it.
+fn pre_stop(worker: &mut Worker, seen: &ContainerSeen, pod: &Pod) -> Option<Action> {
+    if is_under_way(worker) {
+        return None;
+    }
+    let container = pod.container(&seen.name)?;
+    let handler = container.lifecycle.as_ref()?.pre_stop.as_ref()?;
+    let own = worker.seen.sandbox().and_then(|sandbox| sandbox.ips.first());
+    let told = render::action(handler, container, own.unwrap_or(&pod.status.pod_ip));
+    told.map_err(|why| worker.note(true, "FailedPreStopHook", format!("PreStopHook failed: {why}"), Some(&seen.name))).ok()
+}
+
+fn is_under_way(worker: &Worker) -> bool {
+    matches!(worker.doing, Some((_, Doing::Stop(_))))
 }
 
 /// A deletion says how long; else the spec does. An object that goes while its
