@@ -276,3 +276,75 @@ fn reports_keep_to_their_rate_and_the_newest_wins() {
 fn reports(world: &World) -> u64 {
     world.traffic.iter().filter(|((operation, of), _)| operation == "update" && of.starts_with("device/")).map(|(_, count)| count).sum()
 }
+
+const STATE: &str = "$hw/events/device/default/thermo/state/update";
+
+fn temperature_at_the_edge(world: &World) -> Option<&Value> {
+    let result = |topic: &str| topic.ends_with("twin/get/result");
+    world.broker.heard.iter().rev().find(|(topic, _)| result(topic)).map(|(_, payload)| &payload["twin"]["t"]["actual"]["value"])
+}
+
+/// What the broker kept is old: whoever restarts, the newest value stays, here
+/// and in the cloud, and users' messages go up once.
+#[test]
+fn a_retained_report_overrides_nothing_whoever_restarts() {
+    for session_kept in [true, false] {
+        let mut world = thermometer(10);
+        world.publish_retained(UPDATE, &says("77"));
+        world.publish_retained(STATE, r#"{"state":"offline"}"#);
+        world.publish_retained("a/user/b", "kept");
+        world.run(10 * SECOND);
+        world.publish(UPDATE, &says("5"));
+        world.publish(STATE, r#"{"state":"online"}"#);
+        world.run(10 * SECOND);
+        let before = reports(&world);
+        for restart in ["broker", "agent", "machine"] {
+            world.set_broker(false);
+            world.run(SECOND);
+            if !session_kept {
+                world.broker.forget_session();
+            }
+            match restart {
+                "agent" => {
+                    world.kill();
+                    world.broker.down = false;
+                    world.start();
+                }
+                "machine" => {
+                    world.broker.down = false;
+                    world.reboot();
+                }
+                _ => world.set_broker(true),
+            }
+            world.run(90 * SECOND);
+            world.publish("$hw/events/device/default/thermo/twin/get", "{}");
+            world.run(SECOND);
+            let when = format!("the {restart} restarted, session kept: {session_kept}");
+            assert_eq!((world.broker.waiting(), temperature_at_the_edge(&world)), (0, Some(&json!("5"))), "{when}");
+            assert_eq!(shown(&world, "t").as_deref(), Some("5"), "{when}");
+            let status = &world.cloud.objects().get(&name("devicestatus", "default", "thermo")).expect("it reports")["status"];
+            assert_eq!(status["state"], "online", "{when}");
+        }
+        assert_eq!(results(&world), ["77", "5"], "nobody waits for an answer to a retained message");
+        let uploads = uploaded(&world).len();
+        assert!(if session_kept { uploads == 1 } else { uploads > 1 }, "{uploads}: a session that is new may have missed it");
+        assert!(reports(&world) - before <= 3 * 2, "{} reports of values that did not change", reports(&world) - before);
+    }
+}
+
+#[test]
+fn what_a_retained_report_says_first_is_taken() {
+    let mut world = World::ready(11);
+    world.set_broker(false);
+    world.run(SECOND);
+    world.apply(model());
+    world.apply(device("thermo", "21"));
+    world.run(5 * SECOND);
+    world.broker.retain(UPDATE, &says("77"));
+    world.broker.retain("a/user/b", "kept");
+    world.broker.forget_session();
+    world.set_broker(true);
+    world.run(5 * SECOND);
+    assert_eq!(shown(&world, "t").as_deref(), Some("77"));
+    assert_eq!((results(&world), uploaded(&world)), (vec!["77".to_owned()], vec!["kept".to_owned()]));
+}

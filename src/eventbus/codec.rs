@@ -51,6 +51,8 @@ pub enum Said {
         qos: QoS,
         /// Its number; 0 for QoS 0.
         id: u16,
+        /// A new subscription brought it, not somebody who published it now.
+        retained: bool,
     },
     /// A message that is larger than we take: this was its beginning.
     TooLarge {
@@ -185,7 +187,10 @@ fn said(packet: v4::Packet) -> Result<Said, String> {
             Code::BadUserNamePassword => Said::Denied(Denial::Password),
             Code::NotAuthorized => Said::Denied(Denial::NotAuthorized),
         },
-        v4::Packet::Publish(publish) => Said::Publish { topic: publish.topic, payload: publish.payload.into(), qos: publish.qos, id: publish.pkid },
+        v4::Packet::Publish(publish) => {
+            let v4::Publish { topic, payload, qos, pkid: id, retain: retained, .. } = publish;
+            Said::Publish { topic, payload: payload.into(), qos, id, retained }
+        }
         v4::Packet::PubAck(ack) => Said::Step(Step::Ack, ack.pkid),
         v4::Packet::PubRec(ack) => Said::Step(Step::Received, ack.pkid),
         v4::Packet::PubRel(ack) => Said::Step(Step::Release, ack.pkid),
@@ -287,8 +292,11 @@ mod tests {
 
     #[test]
     fn packets_are_read_however_they_arrive() {
-        let bytes = b"\x20\x02\x01\x00\x32\x07\x00\x01a\x00\x05hi\x30\x03\x00\x01b\x40\x02\x00\x07\x90\x04\x00\x01\x01\x80\xb0\x02\x00\x02\xd0\x00";
-        let publish = |topic: &str, payload: &[u8], qos, id| Said::Publish { topic: topic.to_owned(), payload: payload.to_vec(), qos, id };
+        let bytes = b"\x20\x02\x01\x00\x33\x07\x00\x01a\x00\x05hi\x30\x03\x00\x01b\x40\x02\x00\x07\x90\x04\x00\x01\x01\x80\xb0\x02\x00\x02\xd0\x00";
+        let publish = |topic: &str, payload: &[u8], qos, id| {
+            let (topic, payload) = (topic.to_owned(), payload.to_vec());
+            Said::Publish { topic, payload, qos, id, retained: id == 5 }
+        };
         let expected = [
             Said::Welcome { kept: true },
             publish("a", b"hi", QoS::AtLeastOnce, 5),

@@ -76,6 +76,14 @@ pub struct Session {
     last_id: u16,
     /// Filters of a SUBSCRIBE without an answer.
     asked: BTreeMap<u16, Vec<String>>,
+    /// Filters that the broker has taken and, as long as it keeps our session,
+    /// has. To subscribe one again would bring every retained message again.
+    /// Not on disk: a process that does not know what the broker has subscribes
+    /// all, for a retained message that comes again does no harm, and a filter
+    /// that is missing loses everything.
+    subscribed: BTreeSet<String>,
+    /// Filters that were given up without a connection.
+    unwanted: BTreeSet<String>,
     /// The broker's QoS 2 messages that are in the node's hands.
     taken: BTreeSet<u16>,
     /// And those that are safe, until the broker forgets their numbers.
@@ -102,6 +110,8 @@ impl Session {
             count: 0,
             last_id: 0,
             asked: BTreeMap::new(),
+            subscribed: BTreeSet::new(),
+            unwanted: BTreeSet::new(),
             taken: BTreeSet::new(),
             safe: BTreeSet::new(),
             skip: 0,
@@ -121,7 +131,11 @@ impl Session {
     pub fn up(&mut self, kept: bool) {
         self.connection += 1;
         (self.up, self.heard, self.oldest) = (true, true, None);
-        if !kept {
+        let unwanted = std::mem::take(&mut self.unwanted);
+        if kept {
+            unwanted.into_iter().for_each(|filter| self.unsubscribe(filter));
+        } else {
+            self.subscribed.clear();
             self.safe.clear();
             self.sent.retain(|_, sent| sent.message.is_some());
             self.sent_weight = self.sent.values().map(|sent| sent.weight).sum();
@@ -152,13 +166,20 @@ impl Session {
             Order::Publish { topic, payload } => self.publish(topic, payload),
             Order::Ack(packet) if self.up && packet.connection == self.connection => self.acknowledge(packet.id),
             Order::Subscribe(filters) if self.up => self.subscribe(filters),
-            Order::Unsubscribe(filter) if self.up && codec::is_filter(&filter) => {
-                let id = self.next_id();
-                codec::unsubscribe(&mut self.out, id, filter);
-            }
+            Order::Unsubscribe(filter) if !codec::is_filter(&filter) => {}
+            Order::Unsubscribe(filter) if self.up => self.unsubscribe(filter),
+            Order::Unsubscribe(filter) => drop(self.unwanted.insert(filter)),
             // With the next connection the node says all of this anew.
-            Order::Ack(_) | Order::Subscribe(_) | Order::Unsubscribe(_) => {}
+            Order::Ack(_) | Order::Subscribe(_) => {}
         }
+    }
+
+    fn unsubscribe(&mut self, filter: String) {
+        self.subscribed.remove(&filter);
+        // Its SUBACK, if that is still to come, is about nothing.
+        self.asked.values_mut().flatten().filter(|asked| **asked == filter).for_each(String::clear);
+        let id = self.next_id();
+        codec::unsubscribe(&mut self.out, id, filter);
     }
 
     fn publish(&mut self, topic: String, payload: Vec<u8>) {
@@ -190,7 +211,8 @@ impl Session {
     }
 
     /// One SUBSCRIBE, or as many as the largest packet makes of it.
-    fn subscribe(&mut self, filters: Vec<String>) {
+    fn subscribe(&mut self, mut filters: Vec<String>) {
+        filters.retain(|filter| !self.subscribed.contains(filter));
         let (filters, wrong): (Vec<_>, Vec<_>) = filters.into_iter().partition(|filter| codec::is_filter(filter));
         self.remarks.extend(wrong.into_iter().map(Remark::NoTopic));
         let mut packet = Vec::new();
@@ -236,9 +258,9 @@ impl Session {
             let Some(said) = codec::read(buffer, self.manner.max_packet)? else { return Ok(None) };
             self.heard = true;
             match said {
-                Said::Publish { topic, payload, qos, id } => {
+                Said::Publish { topic, payload, qos, id, retained } => {
                     if let Some(packet) = self.take(qos, id) {
-                        return Ok(Some(Publication { topic, payload, packet }));
+                        return Ok(Some(Publication { topic, payload, packet, retained }));
                     }
                 }
                 Said::TooLarge { topic, qos, id, size, rest } => {
@@ -250,9 +272,15 @@ impl Session {
                 }
                 Said::Step(step, id) => self.stepped(step, id),
                 Said::Subscribed(id, taken) => {
-                    let filters = self.asked.remove(&id).unwrap_or_default();
-                    let refused = filters.into_iter().zip(taken).filter(|(_, taken)| !taken);
-                    self.remarks.extend(refused.map(|(filter, _)| Remark::FilterRefused(filter)));
+                    for (filter, taken) in self.asked.remove(&id).unwrap_or_default().into_iter().zip(taken) {
+                        if filter.is_empty() {
+                            continue;
+                        } else if taken {
+                            self.subscribed.insert(filter);
+                        } else {
+                            self.remarks.push(Remark::FilterRefused(filter));
+                        }
+                    }
                 }
                 Said::Unsubscribed(_) | Said::Pong => {}
                 Said::Welcome { .. } | Said::Denied(_) => return Err("a second CONNACK".to_owned()),
@@ -369,7 +397,7 @@ mod tests {
     fn a_message_is_acknowledged_when_the_node_says_so() {
         let mut session = session(QoS::AtLeastOnce);
         let packet = Packet { connection: 1, id: 1 };
-        let publication = Publication { topic: "a".to_owned(), payload: b"x".to_vec(), packet: Some(packet) };
+        let publication = Publication { topic: "a".to_owned(), payload: b"x".to_vec(), packet: Some(packet), retained: false };
         assert_eq!(heard(&mut session, A1), [publication]);
         assert!(written(&mut session).is_empty());
         session.hand(Order::Ack(packet));
@@ -513,6 +541,29 @@ mod tests {
         assert_eq!(written(&mut session), expected);
         heard(&mut session, b"\x90\x04\x00\x01\x80\x01\x90\x03\x00\x02\x80");
         assert_eq!(remarks(&mut session), [Remark::FilterRefused("a".to_owned()), Remark::FilterRefused("c".repeat(30))]);
+    }
+
+    #[test]
+    fn a_broker_that_kept_the_session_is_asked_only_for_what_it_has_not() {
+        let subscribe = |session: &mut Session, filters: &[&str]| {
+            session.hand(Order::Subscribe(filters.iter().map(|filter| (*filter).to_owned()).collect()));
+            written(session)
+        };
+        let mut session = session(QoS::AtLeastOnce);
+        subscribe(&mut session, &["a", "b", "c"]);
+        heard(&mut session, b"\x90\x05\x00\x01\x01\x80\x01");
+        session.down();
+        session.hand(Order::Unsubscribe("c".to_owned()));
+        session.up(true);
+        assert_eq!(written(&mut session), b"\xa2\x05\x00\x02\x00\x01c", "a rule that went meanwhile");
+        assert_eq!(subscribe(&mut session, &["a", "b", "d"]), b"\x82\x0a\x00\x03\x00\x01b\x01\x00\x01d\x01");
+        session.down();
+        session.up(true);
+        let unanswered = subscribe(&mut session, &["a", "b", "d"]);
+        assert_eq!(unanswered, b"\x82\x0a\x00\x04\x00\x01b\x01\x00\x01d\x01", "no SUBACK, no subscription");
+        session.down();
+        session.up(false);
+        assert_eq!(subscribe(&mut session, &["a"]), b"\x82\x06\x00\x05\x00\x01a\x01", "a broker that forgot us has none");
     }
 
     #[test]

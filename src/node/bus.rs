@@ -6,7 +6,8 @@ use super::ids::Packet;
 /// Something for the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Have these filters sent to us, with QoS 1.
+    /// Have these filters sent to us, with QoS 1. The shell leaves out those
+    /// that the broker has already.
     Subscribe(Vec<String>),
     /// And this one no longer.
     Unsubscribe(String),
@@ -30,4 +31,7 @@ pub struct Publication {
     pub payload: Vec<u8>,
     /// What to acknowledge; `None` for QoS 0.
     pub packet: Option<Packet>,
+    /// The broker kept it and sends it because of a new subscription: it is the
+    /// last one of its topic and may be old (MQTT 3.1.1, 3.3.1.3).
+    pub retained: bool,
 }

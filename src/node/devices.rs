@@ -13,12 +13,12 @@ use super::ids::Packet;
 use super::link::message;
 use super::now::Now;
 use super::purpose::Purpose;
-use super::store::{Change, Key, Row, Sequence};
+use super::store::Sequence;
 use super::twin::{Author, Effects, Refusal, Sent, Wanted};
 use crate::wire::kube;
 use crate::wire::message::{BUS, EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw, string};
 use crate::wire::resource::{LEASES, Resource, kind};
-use crate::wire::topic::{self, Topic, Verb};
+use crate::wire::topic::{Topic, Verb};
 
 /// How long the cloud may take to confirm a report.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
@@ -32,12 +32,11 @@ pub(super) struct Reply {
 
 impl Node {
     /// The broker is reached.
-    pub(super) fn bus_up(&mut self, now: Now) {
+    pub(super) fn bus_up(&mut self, now: Now, kept: bool) {
         log::info!(target: "eventbus", "the broker is reached");
         self.bus_is_up = true;
-        let legacy = if self.settings.devicetwin.legacy_topics { &topic::LEGACY_FILTERS[..] } else { &[] };
-        let fixed = topic::FILTERS.iter().chain(legacy).map(|filter| (*filter).to_owned());
-        self.outbox.push(Order::Subscribe(fixed.chain(self.subscriptions.iter().cloned()).collect()));
+        let filters = self.subscriptions.connected(kept, self.settings.devicetwin.legacy_topics);
+        self.outbox.push(Order::Subscribe(filters));
         let effects = self.twins.deltas(now);
         self.tell(effects, None);
     }
@@ -45,16 +44,18 @@ impl Node {
     /// The broker is lost.
     pub(super) fn bus_down(&mut self, why: &str) {
         log::warn!(target: "eventbus", "{why}");
-        self.bus_is_up = false;
+        if std::mem::take(&mut self.bus_is_up) {
+            self.subscriptions.disconnected();
+        }
         self.outbox.connection_lost();
     }
 
     /// A message came by the broker.
     pub(super) fn published(&mut self, now: Now, publication: Publication) {
-        let Publication { topic, payload, packet } = publication;
+        let Publication { topic, payload, packet, retained } = publication;
         match Topic::parse(&topic, self.settings.devicetwin.legacy_topics) {
             Topic::Device { id, named, verb } => {
-                let effects = self.twins.said(now, &id, &named, verb, &payload);
+                let effects = self.twins.heard(now, &id, &named, verb, &payload, retained);
                 if verb == Verb::TwinGet { self.tell(effects, packet) } else { self.carry_out(effects, packet) }
             }
             Topic::MembershipGet => {
@@ -63,6 +64,10 @@ impl Node {
             }
             Topic::Unknown => {
                 self.count("ignored_publications");
+                self.outbox.push_ack(packet);
+            }
+            Topic::User if retained && !self.subscriptions.retained_is_news() => {
+                self.count("retained_again");
                 self.outbox.push_ack(packet);
             }
             Topic::User => self.spool(now, topic, payload, packet),
@@ -146,15 +151,14 @@ impl Node {
                 self.outbox.push(Order::Publish { topic, payload });
             }
             operation::SUBSCRIBE => {
-                let change = Change::set(Key::Subscription(topic.clone()), Row::Subscription);
-                if self.subscriptions.insert(topic.clone()) {
+                if let Some(change) = self.subscriptions.add(&topic) {
                     self.disk.join(vec![change]);
                     self.outbox.push(Order::Subscribe(vec![topic]));
                 }
             }
             operation::UNSUBSCRIBE => {
-                if self.subscriptions.remove(&topic) {
-                    self.disk.join(vec![Change::remove(Key::Subscription(topic.clone()))]);
+                if let Some(change) = self.subscriptions.remove(&topic) {
+                    self.disk.join(vec![change]);
                     self.outbox.push(Order::Unsubscribe(topic));
                 }
             }

@@ -49,9 +49,10 @@ mod runtime_health;
 pub mod service;
 mod spool;
 pub mod store;
+mod subscriptions;
 pub mod twin;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -76,6 +77,7 @@ use runtime_health::RuntimeHealth;
 use service::Service;
 use spool::Spool;
 use store::{Batch, Rows};
+use subscriptions::Subscriptions;
 use twin::Twins;
 
 use crate::config::Config;
@@ -122,8 +124,7 @@ pub struct Node {
     spool: Spool,
     outbox: Outbox,
     bus_is_up: bool,
-    /// Filters that rules have subscribed.
-    subscriptions: BTreeSet<String>,
+    subscriptions: Subscriptions,
     watchers: Watchers,
     service: Service,
     answers: VecDeque<(AskId, Value)>,
@@ -144,7 +145,7 @@ impl Node {
         let twins = Twins::load(&settings.node.name, settings.devicetwin.report_rate, Chance::new(chance.draw()), &mut rows);
         let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, std::mem::take(&mut rows.uploads));
         let events = Events::load(settings.edged.events, &settings.node.name, std::mem::take(&mut rows.events));
-        let subscriptions = std::mem::take(&mut rows.subscriptions).into_iter().collect();
+        let subscriptions = Subscriptions::load(std::mem::take(&mut rows.subscriptions));
         let service = Service::load(settings.servicebus.enabled, std::mem::take(&mut rows.targets));
         let mut meta = Meta::load(&mut rows);
         let mut disk = Disk::new(restored.last);
@@ -222,7 +223,7 @@ impl Node {
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { pod, container, kind, result } => self.pods.probed(now, &pod, &container, kind, &result),
-            Input::BusUp { .. } => self.bus_up(now),
+            Input::BusUp { kept } => self.bus_up(now, kept),
             Input::BusDown(why) => self.bus_down(&why),
             Input::Published(publication) => {
                 // Nothing but devices and users' messages can follow from it.

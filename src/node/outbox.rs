@@ -49,9 +49,10 @@ impl Outbox {
         Some(order)
     }
 
-    /// Acks and subscriptions die with the connection.
+    /// Acks and subscriptions die with the connection; a filter that is given up
+    /// may stand in a session that the broker keeps.
     pub fn connection_lost(&mut self) {
-        self.orders.retain(|order| weight(order) > 0);
+        self.orders.retain(|order| matches!(order, Order::Publish { .. } | Order::Unsubscribe(_)));
     }
 }
 

@@ -69,6 +69,13 @@ impl Client {
         while !matches!(self.hear.packet(), Packet::SubAck(_)) {}
     }
 
+    /// Has the broker keep a message; QoS 0.
+    pub fn retain(&mut self, topic: &str, payload: &[u8]) {
+        let mut packet = Publish::new(topic, QoS::AtMostOnce, payload);
+        packet.retain = true;
+        self.say.now(&Packet::Publish(packet));
+    }
+
     /// Publishes one message and waits until the broker has it.
     pub fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS) {
         self.say.gather(topic, payload, qos);

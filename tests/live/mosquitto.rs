@@ -87,6 +87,15 @@ impl Agent {
         back.packet.into_iter().for_each(|packet| self.hand(Order::Ack(packet)));
     }
 
+    /// A new subscription brings what the broker kept.
+    fn subscribe_and_hear(&self, filter: &str, payload: &str) {
+        self.hand(Order::Subscribe(vec![filter.to_owned()]));
+        let kept = self.hears(payload);
+        assert!(kept.retained);
+        kept.packet.into_iter().for_each(|packet| self.hand(Order::Ack(packet)));
+        self.settle();
+    }
+
     fn subscribe(&self, filter: &str) {
         self.hand(Order::Subscribe(vec![filter.to_owned()]));
         self.settle();
@@ -152,6 +161,40 @@ fn a_broker_that_restarts_is_found_again() {
         broker.client("device").publish("a/b", b"again", QoS::AtLeastOnce);
         agent.hears("again");
     }
+}
+
+/// Who takes part: an agent that lives on, and the broker with its sessions.
+#[test]
+#[ignore = "needs a mosquitto: make live"]
+fn a_retained_message_comes_once_a_process_and_is_marked() {
+    let mut broker = Mosquitto::start("retained", "");
+    let location = format!("persistence true\npersistence_location {}/\n", broker.dir.display());
+    broker.stop();
+    broker.add(&location);
+    broker.run();
+    broker.client("device").retain("a/b", b"77");
+    let agent = Agent::at(&broker);
+    assert!(!agent.up());
+    agent.subscribe_and_hear("a/b", "77");
+    broker.client("device").retain("a/b", b"78");
+    let live = agent.hears("78");
+    assert!(!live.retained, "a subscription that is there makes it a fresh one");
+    live.packet.into_iter().for_each(|packet| agent.hand(Order::Ack(packet)));
+    agent.settle();
+    broker.stop();
+    assert!(agent.down().contains("lost"));
+    broker.run();
+    while !matches!(agent.input(), Input::BusUp { kept: true }) {}
+    agent.subscribe("a/b");
+    broker.client("device").publish("a/b", b"5", QoS::AtLeastOnce);
+    let live = agent.hears("5");
+    assert!(!live.retained, "it is not subscribed again, and nothing retained came");
+    live.packet.into_iter().for_each(|packet| agent.hand(Order::Ack(packet)));
+    agent.settle();
+    drop(agent);
+    let agent = Agent::at(&broker);
+    assert!(agent.up());
+    agent.subscribe_and_hear("a/b", "78");
 }
 
 #[test]

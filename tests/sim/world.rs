@@ -187,6 +187,12 @@ impl World {
         number
     }
 
+    /// The same, and the broker keeps it for who subscribes later.
+    pub fn publish_retained(&mut self, topic: &str, payload: &str) {
+        self.broker.retain(topic, payload);
+        self.publish(topic, payload);
+    }
+
     /// A mapper asks the node.
     pub fn mapper_asks(&mut self, ask: dmi::Ask) {
         self.counted += 1;
@@ -432,7 +438,7 @@ impl World {
             self.deliver_to_runtime(order);
         }
         while let Some(order) = node.poll_bus() {
-            self.broker.obey(order);
+            self.broker.obey(order).into_iter().for_each(|input| self.later(1, Event::Node(input)));
         }
         while let Some(order) = node.poll_dmi() {
             self.mapper_answers += usize::from(matches!(order, dmi::Order::Answer(_, Ok(_))));

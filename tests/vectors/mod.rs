@@ -159,7 +159,7 @@ impl Edge {
     fn publish(&mut self, topic: &str, payload: &str) {
         self.packets += 1;
         let packet = Some(Packet { connection: 1, id: self.packets });
-        self.tell(Input::Published(Publication { topic: topic.to_owned(), payload: payload.into(), packet }));
+        self.tell(Input::Published(Publication { topic: topic.to_owned(), payload: payload.into(), packet, retained: false }));
         assert_eq!(self.said.acked, 1, "every packet is acknowledged once: {topic}");
     }
 
@@ -341,7 +341,7 @@ fn twins_say_what_edgecore_says() {
 
 /// Whether a filter takes a topic, as the MQTT standard says, except that
 /// wildcards also stand for a first level with `$`: a rule for `#` means all.
-fn matches(filter: &str, topic: &str) -> bool {
+pub fn matches(filter: &str, topic: &str) -> bool {
     let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
     loop {
         match (filter.next(), topic.next()) {

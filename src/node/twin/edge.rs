@@ -71,14 +71,20 @@ impl Twins {
 
     fn twin_update(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
         let request = Request::read(payload)?;
-        {
-            *effects = self.update(now, id, named, &request.event, &request.properties, Author::Edge)?;
-            Ok(())
-        }
+        *effects = self.update(now, id, named, &request.event, &request.properties, Author::Edge)?;
+        Ok(())
     }
 
     /// Sets properties, and says so.
-    fn update(&mut self, now: Now, id: &str, named: &str, event: &str, wanted: &BTreeMap<String, Option<Wanted>>, author: Author) -> Result<Effects, Refusal> {
+    pub(super) fn update(
+        &mut self,
+        now: Now,
+        id: &str,
+        named: &str,
+        event: &str,
+        wanted: &BTreeMap<String, Option<Wanted>>,
+        author: Author,
+    ) -> Result<Effects, Refusal> {
         let mut effects = Effects::default();
         let model = self.get(id).and_then(|device| device.model.clone()).and_then(|model| self.models.get(&model).cloned());
         let (id, device) = self.device(id, event, || "update rejected due to the device is not existed".to_owned())?;
@@ -123,7 +129,7 @@ impl Twins {
         Ok(())
     }
 
-    fn state_update(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
+    pub(super) fn state_update(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
         let (object, event) = request::event(payload).map_err(|()| Refusal::bad("", "Unmarshal state update failed: a JSON object was expected"))?;
         let state = request::member(&object, "state").and_then(Value::as_str).unwrap_or_default();
         self.set_state(now, id, named, &event, state, effects)

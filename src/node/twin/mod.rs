@@ -18,6 +18,7 @@ mod model;
 mod property;
 mod report;
 mod request;
+mod retained;
 mod say;
 mod sync;
 mod update;
