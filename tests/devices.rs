@@ -1,9 +1,12 @@
 //! Nothing a device says is lost, whatever dies meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use selvedge::cloud::objects::name;
-use selvedge::node::dmi::Ask;
+use selvedge::node::dmi;
+use selvedge::node::input::Ask;
+use selvedge::node::store::{Key, Row};
 use selvedge::wire::dmi::{DeviceStatus, ReportDeviceStatusRequest, Twin, TwinProperty};
 use serde_json::{Value, json};
 
@@ -198,7 +201,11 @@ fn a_mapper_that_was_answered_is_believed() {
         let reported = TwinProperty { value: "7".into(), ..TwinProperty::default() };
         let twin = Twin { property_name: "t".into(), reported: Some(reported), ..Twin::default() };
         let reported_device = Some(DeviceStatus { twins: vec![twin], ..DeviceStatus::default() });
-        world.mapper_asks(Ask::ReportStatus(ReportDeviceStatusRequest { device_name: "thermo".into(), device_namespace: "default".into(), reported_device }));
+        world.mapper_asks(dmi::Ask::ReportStatus(ReportDeviceStatusRequest {
+            device_name: "thermo".into(),
+            device_namespace: "default".into(),
+            reported_device,
+        }));
         world.run(Duration::from_millis(at));
         let safe = world.mapper_answers == 1;
         world.reboot();
@@ -347,4 +354,132 @@ fn what_a_retained_report_says_first_is_taken() {
     world.run(5 * SECOND);
     assert_eq!(shown(&world, "t").as_deref(), Some("77"));
     assert_eq!((results(&world), uploaded(&world)), (vec!["77".to_owned()], vec!["kept".to_owned()]));
+}
+
+fn bus(world: &mut World) -> Value {
+    world.ask(Ask::Status)["bus"].clone()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+/// Messages on topics with this end, in order.
+fn heard<'a>(world: &'a World, end: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    world.broker.heard.iter().filter(move |(topic, _)| topic.ends_with(end)).map(|(topic, payload)| (topic.as_str(), payload))
+}
+
+/// A broker that reads a thousand messages a second is told all deltas once, and
+/// next to nothing waits meanwhile.
+#[test]
+fn ten_thousand_devices_start_beside_a_slow_broker_and_no_delta_is_dropped() {
+    let mut world = World::ready(12);
+    world.kill();
+    let keep = |world: &mut World, resource: String, object: &Value| {
+        world.disk.rows.insert(Key::Object(resource.as_str().into()), Row::Object(object.to_string()));
+    };
+    keep(&mut world, "default/devicemodel/thermo-model".to_owned(), &model());
+    for number in 0..10_000 {
+        let name = format!("d{number}");
+        keep(&mut world, format!("default/device/{name}"), &device(&name, "21"));
+    }
+    world.broker.pace = Some(1);
+    world.start();
+    let mut most = 0;
+    for _ in 0..15 {
+        world.run(SECOND);
+        let bus = bus(&mut world);
+        assert_eq!(bus["dropped"], 0);
+        most = most.max(number(&bus["waiting"]) + number(&bus["held"]));
+    }
+    let told: BTreeSet<&str> = heard(&world, "/twin/update/delta").map(|(topic, _)| topic).collect();
+    assert_eq!((told.len(), heard(&world, "/twin/update/delta").count()), (10_000, 10_000), "each once");
+    assert!(most < 64 << 10, "{most} bytes waited");
+}
+
+/// More than there is room for: changes of a property are told together, in
+/// order and without a gap, and each answer is given.
+#[test]
+fn documents_leave_no_gap_however_slow_the_broker_is() {
+    let mut world = thermometer(13);
+    world.broker.heard.clear();
+    world.broker.pace = Some(0);
+    let value = |number: usize| format!("{number}{}", "x".repeat(60_000));
+    for number in 0..100 {
+        world.publish(UPDATE, &json!({ "event_id": number.to_string(), "twin": { "text": { "actual": { "value": value(number) } } } }).to_string());
+        world.run(SECOND / 50);
+    }
+    let bus = bus(&mut world);
+    assert!(number(&bus["waiting"]) > 1 << 20, "{bus}");
+    world.broker.pace = None;
+    world.broker.read_again();
+    world.run(SECOND);
+    assert_eq!(results(&world), (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
+    let mut last = Value::Null;
+    for (_, document) in heard(&world, "/twin/update/document") {
+        let step = &document["twin"]["text"];
+        assert_eq!(step["last"]["actual"]["value"], last);
+        last = step["current"]["actual"]["value"].clone();
+    }
+    assert_eq!(last, value(99));
+    let documents = heard(&world, "/twin/update/document").count();
+    assert!(documents < 30, "{documents} documents");
+}
+
+#[test]
+fn an_answer_that_no_packet_can_carry_says_so_and_documents_are_divided() {
+    let mut world = thermometer(14);
+    world.broker.heard.clear();
+    let property = |number: usize| (format!("p{number}"), json!({ "actual": { "value": "v" }, "expected": { "value": "w" } }));
+    let twin: serde_json::Map<String, Value> = (0..1500).map(property).collect();
+    world.publish(UPDATE, &json!({ "event_id": "many", "twin": twin }).to_string());
+    world.run(5 * SECOND);
+    let (_, result) = heard(&world, "/twin/update/result").next().expect("it is answered");
+    assert_eq!((&result["event_id"], &result["code"]), (&json!("many"), &json!(413)));
+    assert!(result["reason"].as_str().is_some_and(|why| why.contains("eventbus.max_packet")), "{result}");
+    for end in ["/twin/update/document", "/twin/update/delta"] {
+        let parts: Vec<&Value> = heard(&world, end).map(|(_, payload)| payload).collect();
+        assert!(parts.iter().all(|part| part.to_string().len() < 256 << 10));
+        let names: BTreeSet<&String> = parts.iter().flat_map(|part| part["twin"].as_object().expect("an object").keys()).collect();
+        assert!((1500..=1501).contains(&names.len()), "{end}: {}", names.len());
+    }
+    world.publish("$hw/events/device/default/thermo/twin/get", r#"{"event_id":"all"}"#);
+    world.run(SECOND);
+    let (_, result) = heard(&world, "/twin/get/result").next().expect("it is answered");
+    assert_eq!((&result["event_id"], &result["code"]), (&json!("all"), &json!(413)));
+}
+
+/// An hour of a full disk and QoS 0: what is held stays bounded, who asks hears
+/// that nothing is safe, and the newest of each is there afterwards.
+#[test]
+fn a_full_disk_holds_no_more_than_is_waited_for() {
+    let mut world = thermometer(15);
+    world.set_disk_full(true);
+    world.run(SECOND);
+    let (mut most_bytes, mut most_rows) = (0, 0);
+    for burst in 0..60 {
+        for value in 0..350 {
+            let value = burst * 350 + value;
+            world.publish_once(UPDATE, &says(&value.to_string()));
+            world.publish_once("a/user/b", &format!("{value}{}", "x".repeat(100)));
+        }
+        world.run(60 * SECOND);
+        let status = world.ask(Ask::Status);
+        most_bytes = most_bytes.max(number(&status["bus"]["held"]) + number(&status["bus"]["waiting"]));
+        most_rows = most_rows.max(number(&status["store"]["rows"]));
+    }
+    let late = heard(&world, "/twin/update/result").filter(|(_, payload)| payload["code"] == 503).count();
+    let answered = heard(&world, "/twin/update/result").filter(|(_, payload)| payload["code"].is_null()).count();
+    assert!(late > 5_000 && answered == 0, "{late} were told that nothing is safe, {answered} that it is");
+    assert!(most_bytes < 5 << 20, "{most_bytes} bytes");
+    assert!(most_rows < 10_000, "{most_rows} rows");
+    world.set_disk_full(false);
+    world.run(60 * SECOND);
+    let row = world.disk.rows.get(&Key::Property("default/thermo".into(), "t".into()));
+    assert!(matches!(row, Some(Row::Property(row)) if row.actual.as_ref().is_some_and(|part| part.value == "20999")), "{row:?}");
+    assert_eq!(shown(&world, "t").as_deref(), Some("20999"));
+    let answered = heard(&world, "/twin/update/result").filter(|(_, payload)| payload["code"].is_null()).count();
+    assert_eq!(answered + late, 21_000, "each is answered once");
+    let (_, document) = heard(&world, "/twin/update/document").last().expect("it is told");
+    assert_eq!(document["twin"]["t"]["current"]["actual"]["value"], "20999");
 }

@@ -185,7 +185,7 @@ impl Agent {
             self.edged.hand(order);
         }
         while self.eventbus.room()
-            && let Some(order) = self.node.poll_bus()
+            && let Some(order) = self.node.poll_bus(now())
         {
             self.eventbus.hand(order);
         }

@@ -402,7 +402,10 @@ impl Node {
             match held {
                 Held::Ack(session, ack) => self.link.ack(session, *ack),
                 Held::Object(resource, incoming) => self.takes_effect(now, &resource, &incoming),
-                Held::Reply(reply) => self.reply(reply),
+                Held::Reply(reply) => {
+                    self.held_bytes -= reply.bytes();
+                    self.reply(reply);
+                }
                 Held::Mapper(call, reply) => self.mappers.answer(call, Ok(reply)),
             }
         }

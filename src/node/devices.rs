@@ -14,7 +14,7 @@ use super::link::message;
 use super::now::Now;
 use super::purpose::Purpose;
 use super::store::Sequence;
-use super::twin::{Author, Effects, Refusal, Sent, Wanted};
+use super::twin::{Author, Effects, Refusal, Room, Sent, Wanted};
 use crate::wire::kube;
 use crate::wire::message::{BUS, EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw, string};
 use crate::wire::resource::{LEASES, Resource, kind};
@@ -23,6 +23,14 @@ use crate::wire::topic::{Topic, Verb};
 /// How long the cloud may take to confirm a report.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
+/// Bytes of answers that may wait for the disk.
+const HELD: usize = 4 << 20;
+/// Bytes that wait for the disk or the broker, from which on only answers wait
+/// and what can be said from the state is said later.
+const CROWD: usize = 1 << 20;
+/// What an answer costs besides topic and payload, bytes.
+const OVERHEAD: usize = 128;
+
 /// What waits for a ticket on behalf of the broker.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -30,15 +38,20 @@ pub(super) struct Reply {
     packet: Option<Packet>,
 }
 
+impl Reply {
+    pub(super) fn bytes(&self) -> usize {
+        self.publications.iter().map(|(topic, payload)| topic.len() + payload.len() + OVERHEAD).sum()
+    }
+}
+
 impl Node {
     /// The broker is reached.
-    pub(super) fn bus_up(&mut self, now: Now, kept: bool) {
+    pub(super) fn bus_up(&mut self, kept: bool) {
         log::info!(target: "eventbus", "the broker is reached");
         self.bus_is_up = true;
         let filters = self.subscriptions.connected(kept, self.settings.devicetwin.legacy_topics);
         self.outbox.push(Order::Subscribe(filters));
-        let effects = self.twins.deltas(now);
-        self.tell(effects, None);
+        self.twins.tell_deltas();
     }
 
     /// The broker is lost.
@@ -48,6 +61,28 @@ impl Node {
             self.subscriptions.disconnected();
         }
         self.outbox.connection_lost();
+    }
+
+    /// How much room there is for words to the broker.
+    pub(super) fn room(&self) -> Room {
+        if !self.bus_is_up {
+            Room::Nobody
+        } else if self.held_bytes >= HELD {
+            Room::None
+        } else if self.disk.trouble.is_some() || self.held_bytes + self.outbox.bytes() >= CROWD {
+            Room::Little
+        } else {
+            Room::Plenty
+        }
+    }
+
+    /// What can be said from the state, once nothing else waits.
+    pub(super) fn next_order(&mut self, now: Now) -> Option<Order> {
+        if self.bus_is_up && self.outbox.bytes() == 0 {
+            let words = self.twins.next_words(now, self.disk.done());
+            words.into_iter().for_each(|(topic, payload)| self.outbox.push(Order::Publish { topic, payload }));
+        }
+        self.outbox.poll()
     }
 
     /// A message came by the broker.
@@ -77,13 +112,14 @@ impl Node {
     fn spool(&mut self, now: Now, topic: String, payload: Vec<u8>, packet: Option<Packet>) {
         let ticket = self.disk.joined();
         let changes = self.spool.push(now, topic, payload, packet.is_some(), ticket);
-        self.carry_out(Effects { changes, publications: Vec::new() }, packet);
+        self.carry_out(Effects { changes, ..Effects::default() }, packet);
     }
 
     /// Rows to disk, then words to the broker. A value that is said again may
     /// not be on disk yet: then its words wait for it, too.
     pub(super) fn carry_out(&mut self, effects: Effects, packet: Option<Packet>) {
-        let Effects { changes, publications } = effects;
+        let Effects { changes, publications, at_once } = effects;
+        self.reply(Reply { publications: at_once, packet: None });
         let ticket = if changes.is_empty() {
             self.disk.unsettled()
         } else {
@@ -92,15 +128,21 @@ impl Node {
         };
         let reply = Reply { publications, packet };
         match ticket {
-            Some(ticket) => self.disk.hold(ticket, super::cluster::Held::Reply(reply)),
+            // Nobody waits for it.
+            Some(_) if reply.publications.is_empty() && reply.packet.is_none() => {}
+            Some(ticket) => {
+                self.held_bytes += reply.bytes();
+                self.disk.hold(ticket, super::cluster::Held::Reply(reply));
+            }
             None => self.reply(reply),
         }
     }
 
     /// Words that change nothing. They wait for what was said before them, but
     /// not for a disk that takes nothing.
-    fn tell(&mut self, effects: Effects, packet: Option<Packet>) {
+    fn tell(&mut self, mut effects: Effects, packet: Option<Packet>) {
         if self.disk.trouble.is_some() {
+            effects.publications.append(&mut effects.at_once);
             return self.reply(Reply { publications: effects.publications, packet });
         }
         self.carry_out(effects, packet);
@@ -110,7 +152,10 @@ impl Node {
     pub(super) fn reply(&mut self, reply: Reply) {
         if self.bus_is_up {
             for (topic, payload) in reply.publications {
-                self.outbox.push(Order::Publish { topic, payload });
+                match reply.packet {
+                    Some(_) => self.outbox.push(Order::Publish { topic, payload }),
+                    None => self.outbox.push_spare(topic, payload),
+                }
             }
         }
         self.outbox.push_ack(reply.packet);
@@ -148,7 +193,7 @@ impl Node {
                     Ok(Value::Null) => Vec::new(),
                     _ => message.content.get().as_bytes().to_vec(),
                 };
-                self.outbox.push(Order::Publish { topic, payload });
+                self.outbox.push_spare(topic, payload);
             }
             operation::SUBSCRIBE => {
                 if let Some(change) = self.subscriptions.add(&topic) {

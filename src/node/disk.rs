@@ -54,9 +54,20 @@ impl<H> Disk<H> {
 
     /// Many together are worth a write, and memory is short.
     fn wait_lazily(&mut self, key: Key, row: Option<Row>) {
-        self.lazy.insert(key, row);
+        self.keep(key, row);
         if self.lazy.len() >= CROWD {
             self.flush();
+        }
+    }
+
+    /// Keeps the newest of a row. A numbered one is set once: if it waits here,
+    /// the disk never had it and need not remove it.
+    fn keep(&mut self, key: Key, row: Option<Row>) {
+        let is_numbered = matches!(key, Key::Upload(_) | Key::Event(_));
+        if row.is_none() && is_numbered && matches!(self.lazy.get(&key), Some(Some(_))) {
+            self.lazy.remove(&key);
+        } else {
+            self.lazy.insert(key, row);
         }
     }
 
@@ -77,7 +88,7 @@ impl<H> Disk<H> {
         let ticket = self.joined();
         if self.trouble.is_some() {
             self.owed = true;
-            self.lazy.extend(changes.into_iter().map(|change| (change.key, change.row)));
+            changes.into_iter().for_each(|change| self.keep(change.key, change.row));
         } else if self.open().is_none() {
             self.put(changes);
         } else if let Some(batch) = self.batches.back_mut() {
@@ -90,6 +101,11 @@ impl<H> Disk<H> {
     /// when it is already.
     pub fn unsettled(&self) -> Option<Ticket> {
         if self.owed { Some(self.last.next()) } else { Some(self.last).filter(|last| *last > self.done) }
+    }
+
+    /// Rows that wait for a batch.
+    pub fn rows(&self) -> usize {
+        self.lazy.len()
     }
 
     /// The last batch that is on disk.
@@ -140,6 +156,7 @@ impl<H> Disk<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::store::{Sequence, UploadRow};
 
     fn removal(name: &str) -> Change {
         Change::remove(Key::Object(name.into()))
@@ -170,6 +187,11 @@ mod tests {
         disk.trouble = Some("full".into());
         for version in 3..1000 {
             assert_eq!((disk.joined(), disk.join(set("x", version))), (Ticket(3), Ticket(3)));
+        }
+        for number in [1, 2] {
+            let upload = || Key::Upload(Sequence(number));
+            let row = UploadRow { at: 0, topic: String::new(), payload: Vec::new() };
+            disk.join(vec![Change::set(upload(), Row::Upload(row)), Change::remove(upload())]);
         }
         disk.hold(Ticket(3), "reply");
         assert!(disk.poll().is_none());

@@ -123,6 +123,8 @@ pub struct Node {
     twins: Twins,
     spool: Spool,
     outbox: Outbox,
+    /// Bytes of answers that wait for the disk.
+    held_bytes: usize,
     bus_is_up: bool,
     subscriptions: Subscriptions,
     watchers: Watchers,
@@ -142,7 +144,7 @@ impl Node {
         let newly_lost = restored.lost;
         let mappers = Mappers::load(settings.dmi.rate, std::mem::take(&mut rows.mappers));
         let mut chance = Chance::new(seed);
-        let twins = Twins::load(&settings.node.name, settings.devicetwin.report_rate, Chance::new(chance.draw()), &mut rows);
+        let twins = Twins::load(&settings, Chance::new(chance.draw()), &mut rows);
         let spool = Spool::load(settings.devicetwin.spool_size, settings.devicetwin.spool_age, std::mem::take(&mut rows.uploads));
         let events = Events::load(settings.edged.events, &settings.node.name, std::mem::take(&mut rows.events));
         let subscriptions = Subscriptions::load(std::mem::take(&mut rows.subscriptions));
@@ -172,6 +174,7 @@ impl Node {
             twins,
             spool,
             outbox: Outbox::default(),
+            held_bytes: 0,
             bus_is_up: false,
             subscriptions,
             watchers: Watchers::default(),
@@ -192,6 +195,7 @@ impl Node {
 
     /// Something happened.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.twins.set_room(self.room());
         match input {
             Input::Stored(ticket) => self.stored(now, ticket),
             Input::StoreHealth(health) => self.store_health(now, health),
@@ -223,7 +227,7 @@ impl Node {
             Input::Images(images) => self.images.listed(now.mono, images),
             Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
             Input::Probed { pod, container, kind, result } => self.pods.probed(now, &pod, &container, kind, &result),
-            Input::BusUp { kept } => self.bus_up(now, kept),
+            Input::BusUp { kept } => self.bus_up(kept),
             Input::BusDown(why) => self.bus_down(&why),
             Input::Published(publication) => {
                 // Nothing but devices and users' messages can follow from it.
@@ -283,8 +287,8 @@ impl Node {
     }
 
     /// The next thing for the broker.
-    pub fn poll_bus(&mut self) -> Option<bus::Order> {
-        self.outbox.poll()
+    pub fn poll_bus(&mut self, now: Now) -> Option<bus::Order> {
+        self.next_order(now)
     }
 
     /// The next thing for apps.

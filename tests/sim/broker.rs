@@ -25,6 +25,10 @@ pub struct Broker {
     pub heard: Vec<(String, Value)>,
     /// Messages that the node acknowledged, by the order they came.
     pub acked: Vec<u64>,
+    /// Orders of the node that it reads in a millisecond; all when not told.
+    pub pace: Option<usize>,
+    /// And how many of them it has read in this one.
+    read: usize,
 }
 
 /// A message for the node.
@@ -41,6 +45,7 @@ impl Broker {
     /// The node connects: what it must be told.
     pub fn connected(&mut self) -> Vec<Input> {
         self.connection += 1;
+        self.read = 0;
         let mut inputs = vec![Input::BusUp { kept: self.session.is_some() }];
         self.session.get_or_insert_default();
         let all: Vec<u64> = self.kept.keys().copied().collect();
@@ -80,6 +85,22 @@ impl Broker {
         kept.packet = self.last;
         let packet = Some(Packet { connection: self.connection, id: self.last });
         Input::Published(Publication { topic: kept.topic.clone(), payload: kept.payload.clone(), packet, retained: kept.retained })
+    }
+
+    /// Whether it reads another order now.
+    pub fn reads(&self) -> bool {
+        self.pace.is_none_or(|pace| self.read < pace)
+    }
+
+    /// It has read one; whether it must be reminded to read again.
+    pub fn has_read(&mut self) -> bool {
+        self.read += 1;
+        self.pace == Some(self.read)
+    }
+
+    /// A millisecond is over.
+    pub fn read_again(&mut self) {
+        self.read = 0;
     }
 
     /// The node wants something; what it must be told.

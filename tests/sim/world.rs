@@ -10,10 +10,11 @@ use selvedge::cloud::hub;
 use selvedge::cloud::objects::{self, Name, condition};
 use selvedge::config::{Config, file};
 use selvedge::node::Node;
+use selvedge::node::bus::Publication;
 use selvedge::node::chance::Chance;
 use selvedge::node::dmi;
-use selvedge::node::ids::{CallId, ContainerId, PodUid, Session};
-use selvedge::node::input::{Input, LinkEnd};
+use selvedge::node::ids::{AskId, CallId, ContainerId, PodUid, Session};
+use selvedge::node::input::{Ask, Input, LinkEnd};
 use selvedge::node::link;
 use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
@@ -35,6 +36,7 @@ enum Event {
     Node(Input),
     Cloud(hub::Session, String),
     Write,
+    BrokerReads,
     Dialed(Session),
     Op(Op),
     Ends(ContainerId),
@@ -59,6 +61,8 @@ pub struct World {
     pub machine: Facts,
     pub disk: Disk,
     pub broker: Broker,
+    /// What the last one who asked at the node was answered.
+    pub answer: Value,
     /// Reports of mappers that were answered.
     pub mapper_answers: usize,
     pub network: Network,
@@ -95,6 +99,7 @@ impl World {
             machine: machine(),
             disk: Disk::default(),
             broker: Broker::default(),
+            answer: Value::Null,
             mapper_answers: 0,
             network: Network::Up,
             chance: Chance::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
@@ -191,6 +196,19 @@ impl World {
     pub fn publish_retained(&mut self, topic: &str, payload: &str) {
         self.broker.retain(topic, payload);
         self.publish(topic, payload);
+    }
+
+    /// The same with QoS 0.
+    pub fn publish_once(&mut self, topic: &str, payload: &str) {
+        let publication = Publication { topic: topic.to_owned(), payload: payload.into(), packet: None, retained: false };
+        self.later(1, Event::Node(Input::Published(publication)));
+    }
+
+    /// Somebody asks at the node, and is answered.
+    pub fn ask(&mut self, ask: Ask) -> &Value {
+        self.later(0, Event::Node(Input::Asked(AskId(1), ask)));
+        self.run(Duration::from_millis(1));
+        &self.answer
     }
 
     /// A mapper asks the node.
@@ -355,6 +373,7 @@ impl World {
                     self.later(0, Event::Node(Input::Stored(ticket)));
                 }
             }
+            Event::BrokerReads => self.broker.read_again(),
             Event::Dialed(session) => self.dialed(session),
             Event::Op(op) => {
                 let (result, later) = self.runtime.carry_out(now.wall, &op.pod, &op.step);
@@ -437,13 +456,20 @@ impl World {
         while let Some(order) = node.poll_runtime() {
             self.deliver_to_runtime(order);
         }
-        while let Some(order) = node.poll_bus() {
+        while self.broker.reads()
+            && let Some(order) = node.poll_bus(self.now())
+        {
+            if self.broker.has_read() {
+                self.later(1, Event::BrokerReads);
+            }
             self.broker.obey(order).into_iter().for_each(|input| self.later(1, Event::Node(input)));
         }
         while let Some(order) = node.poll_dmi() {
             self.mapper_answers += usize::from(matches!(order, dmi::Order::Answer(_, Ok(_))));
         }
-        while node.poll_answer().is_some() {}
+        while let Some((_, answer)) = node.poll_answer() {
+            self.answer = answer;
+        }
         self.node = Some(node);
     }
 

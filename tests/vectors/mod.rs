@@ -88,7 +88,8 @@ impl Edge {
             }
             return Some(Input::Stored(batch.ticket));
         }
-        while let Some(order) = self.node.poll_bus() {
+        let now = Now { mono: Mono(self.millis * 1_000_000), wall: Wall(1_800_000_000_000 + i64::try_from(self.millis).expect("small")) };
+        while let Some(order) = self.node.poll_bus(now) {
             match order {
                 Order::Subscribe(filters) => self.filters.extend(filters),
                 Order::Unsubscribe(filter) => self.filters.retain(|known| *known != filter),

@@ -65,7 +65,7 @@ impl Twins {
             self.set_attributes(now, &id, "", attributes, effects);
         }
         if news {
-            self.say_membership(now, json!([announced.shown]), Value::Null, effects);
+            self.tell_member(now, &id, announced.shown.clone(), effects);
         }
     }
 
@@ -79,7 +79,7 @@ impl Twins {
         self.say_membership(now, Value::Null, json!([shown]), effects);
     }
 
-    fn say_membership(&mut self, now: Now, added: Value, removed: Value, effects: &mut Effects) {
+    pub(super) fn say_membership(&mut self, now: Now, added: Value, removed: Value, effects: &mut Effects) {
         let said = json!({ "event_id": self.chance.uuid(), "timestamp": now.wall.0, "added_devices": added, "removed_devices": removed });
         effects.say(topic::of_node(&self.node, "membership/updated"), say::bytes(&said));
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::property::Property;
 use super::report::Reporting;
+use super::untold::Untold;
 use super::value::Text;
 use crate::node::ids::Ticket;
 
@@ -27,6 +28,8 @@ pub struct Device {
     pub changes: u64,
     /// How its reports to the cloud stand.
     pub reporting: Reporting,
+    /// What those who listen are still to be told of it.
+    pub untold: Option<Box<Untold>>,
 }
 
 /// A device on disk. Append only: a field more is another row type.

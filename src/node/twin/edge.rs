@@ -54,7 +54,8 @@ impl Twins {
         let topic = topic::of_node(&self.node, "membership/get/result");
         match request::event(payload) {
             Ok((_, event)) => {
-                effects.say(topic, say::bytes(&List { event_id: &event, timestamp: now.wall.0, devices: &self.devices }));
+                let list = say::bytes(&List { event_id: &event, timestamp: now.wall.0, devices: &self.devices });
+                self.answer(now, topic, &event, list, &mut effects);
             }
             Err(()) => effects.say(topic, say::refusal(&Refusal::bad("", "Unmarshal get membership info failed: a JSON object was expected"), now.wall.0)),
         }
@@ -109,7 +110,8 @@ impl Twins {
                 (Effect::Nothing, _) | (Effect::Set { .. } | Effect::Pinned(_), None) => {}
             }
         }
-        effects.say(topic::of_device(named, "twin/update/result"), say::twins(event, now.wall.0, &result));
+        let answer = say::twins(event, now.wall.0, &result);
+        self.confirm(now, topic::of_device(named, "twin/update/result"), event, answer, &mut effects);
         self.tell_change(now, &id, named, event, &steps, &mut effects);
         Ok(effects)
     }
@@ -118,7 +120,8 @@ impl Twins {
         let (_, event) = request::event(payload).map_err(|()| Refusal::bad("", "Unmarshal twin info failed: a JSON object was expected"))?;
         let (_, device) = self.device(id, &event, || format!("Device {id} not found while getting twin"))?;
         let all = device.properties.iter().filter(|property| property.is_live()).map(|property| (&*property.name, say::whole(property))).collect();
-        effects.say(topic::of_device(named, "twin/get/result"), say::twins(&event, now.wall.0, &all));
+        let answer = say::twins(&event, now.wall.0, &all);
+        self.answer(now, topic::of_device(named, "twin/get/result"), &event, answer, effects);
         Ok(())
     }
 
@@ -151,7 +154,8 @@ impl Twins {
             device.row.state_confirmed = false;
             effects.changes.push(Change::set(Key::Device(id.clone()), Row::Device(device.row.clone())));
         }
-        effects.say(topic::of_device(named, "state/update/result"), say::bytes(&state_view(device, &event, now)));
+        let answer = say::bytes(&state_view(device, &event, now));
+        self.confirm(now, topic::of_device(named, "state/update/result"), &event, answer, effects);
         if let Some(device) = self.devices.get_mut(&id) {
             self.reports.queue(&id, device);
         }

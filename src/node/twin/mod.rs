@@ -21,6 +21,7 @@ mod request;
 mod retained;
 mod say;
 mod sync;
+mod untold;
 mod update;
 mod value;
 mod wish;
@@ -34,18 +35,20 @@ pub use device::{Attribute, Device, DeviceRow};
 pub use property::{ConfirmedRow, Part, Property, PropertyRow, Version};
 pub use report::{Sent, What};
 pub use request::{Refusal, Wanted};
+pub use untold::Room;
 pub use update::Author;
 pub use value::{Kind, Text};
 
 use model::Model;
 use report::Reports;
+use untold::Words;
 
 use super::chance::Chance;
 use super::ids::{DeviceId, Ticket};
 use super::now::{Mono, Now};
 use super::store::{Change, Key, Row, Rows};
+use crate::config::Config;
 use crate::wire::rfc3339;
-use crate::wire::topic;
 
 /// A state that is told again within this time changes nothing, milliseconds.
 const STATE_AGE: i64 = 60_000;
@@ -57,7 +60,9 @@ pub struct Effects {
     /// Rows to write together.
     pub changes: Vec<Change>,
     /// Topics and payloads to publish, in order.
-    pub publications: Vec<(String, Vec<u8>)>,
+    pub publications: Words,
+    /// The same, and they wait for no disk.
+    pub at_once: Words,
 }
 
 impl Effects {
@@ -73,13 +78,26 @@ pub struct Twins {
     devices: BTreeMap<DeviceId, Device>,
     models: BTreeMap<Rc<str>, Rc<Model>>,
     reports: Reports,
+    untold: untold::Queue,
+    room: Room,
+    /// Bytes of the largest packet to the broker.
+    max_packet: usize,
     chance: Chance,
 }
 
 impl Twins {
     /// The devices and properties that are on disk.
-    pub fn load(node: &str, rate: u32, chance: Chance, rows: &mut Rows) -> Self {
-        let mut twins = Self { node: node.to_owned(), devices: BTreeMap::new(), models: BTreeMap::new(), reports: Reports::new(rate), chance };
+    pub fn load(settings: &Config, chance: Chance, rows: &mut Rows) -> Self {
+        let mut twins = Self {
+            node: settings.node.name.clone(),
+            devices: BTreeMap::new(),
+            models: BTreeMap::new(),
+            reports: Reports::new(settings.devicetwin.report_rate),
+            untold: untold::Queue::default(),
+            room: Room::Nobody,
+            max_packet: settings.eventbus.max_packet,
+            chance,
+        };
         for (id, row) in std::mem::take(&mut rows.devices) {
             twins.devices.insert(id, Device { row, ..Device::default() });
         }
@@ -120,30 +138,9 @@ impl Twins {
         let Some(device) = self.devices.get_mut(id).filter(|_| !steps.is_empty()) else { return };
         let changed = steps.keys().filter_map(|name| device.property(name));
         effects.changes.extend(changed.map(|property| Change::set(Key::Property(id.clone(), property.name.clone()), Row::Property(property.row()))));
-        let document = steps
-            .iter()
-            .map(|(name, before)| (*name, say::Step { last: before.and_then(say::whole), current: device.property(name).and_then(say::whole) }))
-            .collect();
-        effects.say(topic::of_device(named, "twin/update/document"), say::document(event, now.wall.0, &document));
         self.reports.queue(id, device);
+        self.tell_document(now, id, named, event, steps, effects);
         self.tell_delta(now, id, named, effects);
-    }
-
-    /// What shall be and is not of a device, if anything.
-    fn tell_delta(&mut self, now: Now, id: &DeviceId, named: &str, effects: &mut Effects) {
-        let Some(device) = self.devices.get(id).filter(|device| device.properties.iter().any(|property| property.delta().is_some())) else { return };
-        if let Some(delta) = say::delta(&self.chance.uuid(), now.wall.0, &device.properties) {
-            effects.say(topic::of_device(named, "twin/update/delta"), delta);
-        }
-    }
-
-    /// What shall be and is not, of every device: the broker is back, and who
-    /// listens may have missed it.
-    pub fn deltas(&mut self, now: Now) -> Effects {
-        let mut effects = Effects::default();
-        let ids: Vec<DeviceId> = self.devices.keys().cloned().collect();
-        ids.iter().for_each(|id| self.tell_delta(now, id, id.as_str(), &mut effects));
-        effects
     }
 
     /// Rows of these devices are on their way to the disk with this batch.
@@ -152,6 +149,7 @@ impl Twins {
             let (Key::Device(id) | Key::Property(id, _)) = &change.key else { continue };
             if let Some(device) = self.devices.get_mut(id) {
                 device.ticket = ticket;
+                device.untold.iter_mut().for_each(|untold| untold.written(ticket));
                 device.changes += 1;
             }
         }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::device::Device;
 use super::property::{Part, Property, Version};
 use super::request::Refusal;
 
@@ -118,6 +119,27 @@ pub fn twins(event: &str, now: i64, twin: &Shown<'_>) -> Vec<u8> {
     bytes(&Twins { event_id: event, timestamp: now, twin })
 }
 
+/// Members of an object, by name.
+struct Members<'a, T>(&'a [(&'a str, T)]);
+
+impl<T: Serialize> Serialize for Members<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// One message about all, or several of at most `limit` bytes each.
+fn divided<T>(all: &[T], limit: usize, message: &impl Fn(&[T]) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let whole = message(all);
+    if whole.len() <= limit || all.len() < 2 {
+        return vec![whole];
+    }
+    let (some, others) = all.split_at(all.len() / 2);
+    let mut parts = divided(some, limit, message);
+    parts.extend(divided(others, limit, message));
+    parts
+}
+
 /// A property before and after a change.
 #[derive(Debug, Serialize)]
 pub struct Step<'a> {
@@ -127,19 +149,25 @@ pub struct Step<'a> {
     pub current: Option<PropertyView<'a>>,
 }
 
-/// What changed.
-pub fn document(event: &str, now: i64, twin: &BTreeMap<&str, Step<'_>>) -> Vec<u8> {
+/// What became of a property.
+pub fn step<'a>(device: &'a Device, name: &'a str, before: Option<&'a Property>) -> (&'a str, Step<'a>) {
+    (name, Step { last: before.and_then(whole), current: device.property(name).and_then(whole) })
+}
+
+/// What changed, in messages of at most `limit` bytes.
+pub fn document(event: &str, now: i64, steps: &[(&str, Step<'_>)], limit: usize) -> Vec<Vec<u8>> {
     #[derive(Serialize)]
     struct Document<'a> {
         event_id: &'a str,
         timestamp: i64,
-        twin: &'a BTreeMap<&'a str, Step<'a>>,
+        twin: Members<'a, Step<'a>>,
     }
-    bytes(&Document { event_id: event, timestamp: now, twin })
+    divided(steps, limit, &|steps| bytes(&Document { event_id: event, timestamp: now, twin: Members(steps) }))
 }
 
-/// What shall be and is not; `None` when all is as it shall be.
-pub fn delta(event: &str, now: i64, properties: &[Property]) -> Option<Vec<u8>> {
+/// What shall be and is not, in messages of at most `limit` bytes; none when
+/// all is as it shall be.
+pub fn delta(event: &str, now: i64, properties: &[Property], limit: usize) -> Vec<Vec<u8>> {
     #[derive(Serialize)]
     struct Delta<'a> {
         event_id: &'a str,
@@ -147,12 +175,17 @@ pub fn delta(event: &str, now: i64, properties: &[Property]) -> Option<Vec<u8>> 
         twin: Shown<'a>,
         delta: BTreeMap<&'a str, &'a str>,
     }
-    let delta: BTreeMap<&str, &str> = properties.iter().filter_map(|property| Some((&*property.name, property.delta()?))).collect();
-    let wished = |property: &&Property| property.is_live() && property.expected.as_ref().is_some_and(|expected| !expected.value.is_empty());
-    (!delta.is_empty()).then(|| {
-        let twin = properties.iter().filter(wished).map(|property| (&*property.name, whole(property))).collect();
+    let is_wished = |property: &&Property| property.is_live() && property.expected.as_ref().is_some_and(|expected| !expected.value.is_empty());
+    let wished: Vec<&Property> = properties.iter().filter(is_wished).collect();
+    if wished.iter().all(|property| property.delta().is_none()) {
+        return Vec::new();
+    }
+    let message = |some: &[&Property]| {
+        let delta = some.iter().filter_map(|property| Some((&*property.name, property.delta()?))).collect();
+        let twin = some.iter().map(|property| (&*property.name, whole(property))).collect();
         bytes(&Delta { event_id: event, timestamp: now, twin, delta })
-    })
+    };
+    divided(&wished, limit, &message)
 }
 
 /// Why a request was refused.
