@@ -23,6 +23,8 @@ mod offline;
 mod probes;
 #[cfg(feature = "cloud")]
 mod random;
+#[cfg(feature = "cloud")]
+mod requests;
 #[cfg(feature = "servicebus")]
 mod servicebus;
 #[cfg(feature = "cloud")]

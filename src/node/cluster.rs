@@ -3,30 +3,28 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::chance::Chance;
+use super::Node;
 use super::devices::Reply;
 use super::disk::Disk;
 use super::dmi;
 use super::ids::{CallId, PodUid, Session, Ticket};
-use super::link::{self, Link};
 use super::meta::{Incoming, Meta, Verdict};
-use super::now::{Now, Wall};
+use super::now::Now;
 use super::pod::Pods;
-use super::pod::render::{TokenRequest, needs};
-use super::pod::worker::{Fate, Worker};
+use super::pod::render::needs;
+use super::pod::worker::Fate;
 use super::presence::News;
 use super::purpose::Purpose;
-use super::reports::{self, Answer};
+use super::reports;
+use super::requests::RequestKey;
+use super::response;
 use super::store::{Change, Key, Row};
-use super::{Node, OBJECT_LIMIT};
 use crate::wire::kube::{self, NodeObject, Pod};
-use crate::wire::message::{EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw};
+use crate::wire::message::{Message, RESOURCE, TWIN, USER, operation};
 use crate::wire::resource::{CLUSTER, Resource, kind};
-use crate::wire::rfc3339;
 use crate::wire::servicebus;
 
 /// What waits for the disk.
@@ -41,9 +39,6 @@ pub(super) enum Held {
     /// A mapper that registered is answered.
     Mapper(CallId, dmi::Reply),
 }
-
-/// How soon a missing object is asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Pods that the disk knows are wanted.
 pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
@@ -71,7 +66,7 @@ pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
 }
 
 /// Names on the wire of what a pod refers to.
-fn names(pod: &Pod) -> Vec<String> {
+pub(super) fn names(pod: &Pod) -> Vec<String> {
     let needs = needs(pod);
     let of = |kind: &'static str| move |name: String| Resource::new(&pod.metadata.namespace, kind, &name).to_string();
     needs.config_maps.into_iter().map(of(kind::CONFIG_MAP)).chain(needs.secrets.into_iter().map(of(kind::SECRET))).collect()
@@ -81,58 +76,6 @@ fn names(pod: &Pod) -> Vec<String> {
 pub(super) fn node_labels(meta: &Meta, node: &str) -> std::collections::BTreeMap<String, String> {
     let name = Resource::new(CLUSTER, kind::NODE, node).to_string();
     meta.json(&name).and_then(|json| kube::read::<NodeObject>(&json).ok()).map(|node| node.metadata.labels).unwrap_or_default()
-}
-
-/// Asks for what living pods need and the node does not have: one question
-/// per object at a time, for the cloud loses some of several (design 6).
-pub(super) fn ask(pods: &Pods, meta: &Meta, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
-    let living = |worker: &&Worker| matches!(worker.fate, Fate::Run);
-    for pod in pods.iter().filter(living).filter_map(|worker| worker.pod.as_ref()) {
-        for name in names(pod) {
-            if meta.should_ask(&name, now.mono, ASK_AGAIN) && link.under_way(|purpose| matches!(purpose, Purpose::Object(other) if *other == name)) == 0 {
-                let message = link::message(now, chance, EDGED, META, operation::QUERY, name.clone(), null());
-                link.request(now, message, Purpose::Object(name), OBJECT_LIMIT, false);
-            }
-        }
-        for token in needs(pod).tokens {
-            ask_token(token, meta, link, now, chance);
-        }
-    }
-}
-
-fn ask_token(token: TokenRequest, meta: &Meta, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
-    if !meta.token_is_due(&token.key(), now.wall) || link.under_way(|purpose| matches!(purpose, Purpose::Token(other) if *other == token)) > 0 {
-        return;
-    }
-    let resource = Resource::new(&token.namespace, kind::TOKEN, &token.account).to_string();
-    let message = link::message(now, chance, EDGED, META, operation::QUERY, resource, raw(&token.body()));
-    link.request(now, message, Purpose::Token(token), OBJECT_LIMIT, false);
-}
-
-/// What the cloud answered: the object, or the code of its refusal.
-fn result(content: &str) -> Result<Value, u16> {
-    let mut value: Value = serde_json::from_str(content).unwrap_or_default();
-    let code = |error: &Value| error["ErrStatus"]["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
-    if value.get("ErrStatus").is_some() {
-        return Err(code(&value));
-    }
-    let Some(map) = value.as_object_mut().filter(|map| map.contains_key("Err") && map.contains_key("Object")) else { return Ok(value) };
-    // A failure may be an empty object; only null is success.
-    match map.get("Err") {
-        Some(Value::Null) | None => {
-            let mut object = map.remove("Object").unwrap_or_default();
-            strip(&mut object);
-            Ok(object)
-        }
-        Some(error) => Err(code(error)),
-    }
-}
-
-/// What the agent never looks at and the cloud sends every time.
-fn strip(object: &mut Value) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
 }
 
 impl Node {
@@ -162,13 +105,18 @@ impl Node {
             operation::INSERT | operation::UPDATE => self.object_came(now, session, message, &resource, message.content.get()),
             operation::DELETE => self.object_went(now, session, message, &resource),
             // A late answer: the object is good all the same.
-            operation::RESPONSE if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) => self.object_answered(now, session, message, &resource),
+            operation::RESPONSE if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) => {
+                match response::read_object(message.content.get(), &resource) {
+                    Ok(_) => self.object_came(now, session, message, &resource, message.content.get()),
+                    Err(_) => self.ack(now, session, message, None),
+                }
+            }
             _ => self.ack(now, session, message, None),
         }
     }
 
     /// Acknowledges, at once or when the ticket is on disk.
-    fn ack(&mut self, now: Now, session: Session, message: &Message, ticket: Option<Ticket>) {
+    pub(super) fn ack(&mut self, now: Now, session: Session, message: &Message, ticket: Option<Ticket>) {
         if !message.wants_ack() {
             return;
         }
@@ -197,7 +145,7 @@ impl Node {
                 if let Some((key, row)) = self.meta.bump(&incoming) {
                     self.disk.put_lazily(key, row);
                 }
-                self.show(resource, &incoming);
+                self.show(now, resource, &incoming);
                 self.ack(now, session, message, None);
             }
             Verdict::Pending(ticket) => {
@@ -205,6 +153,7 @@ impl Node {
                 self.ack(now, session, message, Some(ticket));
             }
             Verdict::News => {
+                self.requests.succeeded(&RequestKey::Object(incoming.name.clone()));
                 let ticket = self.disk.put(Meta::changes(&incoming));
                 self.meta.keep(&incoming, ticket);
                 self.disk.hold(ticket, Held::Object(resource.clone(), Box::new(incoming)));
@@ -238,11 +187,11 @@ impl Node {
                 Ok(pod) => {
                     self.replace_older(resource, &pod);
                     self.pods.want(now, Rc::new(pod));
-                    self.show(resource, incoming);
+                    self.show(now, resource, incoming);
                 }
                 Err(why) => self.malformed(now, resource, incoming, &why),
             },
-            kind::NODE => self.show(resource, incoming),
+            kind::NODE => self.show(now, resource, incoming),
             kind::CONFIG_MAP | kind::SECRET => self.pods.stir(),
             kind::DEVICE | kind::DEVICE_MODEL => self.device_object(now, resource, &incoming.json),
             _ => {}
@@ -280,14 +229,15 @@ impl Node {
     }
 
     /// What the cluster shows of an object that is known.
-    fn show(&mut self, resource: &Resource, incoming: &Incoming) {
+    fn show(&mut self, now: Now, resource: &Resource, incoming: &Incoming) {
         match resource.kind.as_str() {
             kind::POD => {
                 let uid = PodUid::from(incoming.uid.as_str());
                 let reporting = self.link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } if *other == uid)) > 0;
                 self.pods.show_status(&uid, &incoming.status);
-                if let Some(worker) = self.pods.get_mut(&uid).filter(|_| !reporting) {
-                    reports::contradicted(worker, &incoming.status);
+                if self.pods.get_mut(&uid).filter(|_| !reporting).is_some_and(|worker| reports::contradicted(worker, &incoming.status)) {
+                    // Whoever writes it may write it again.
+                    self.requests.later(now, RequestKey::PodStatus(uid), &mut self.chance);
                 }
             }
             kind::NODE if resource.name == self.settings.node.name => {
@@ -301,7 +251,15 @@ impl Node {
 
     fn object_went(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
         let uid = Incoming::read(resource, message.content.get()).map(|incoming| incoming.uid).unwrap_or_default();
-        let mut changes = self.meta.drop(&resource.to_string(), &uid).unwrap_or_default();
+        self.forget_object(now, resource, &uid);
+        // A repeat waits for the same batch.
+        let ticket = self.meta.leaving(&resource.to_string());
+        self.ack(now, session, message, ticket);
+    }
+
+    /// The cluster has an object no more; whatever has its name, without a uid.
+    pub(super) fn forget_object(&mut self, now: Now, resource: &Resource, uid: &str) {
+        let mut changes = self.meta.drop(&resource.to_string(), uid).unwrap_or_default();
         if resource.kind == kind::POD {
             let gone: Vec<PodUid> = self
                 .pods
@@ -325,28 +283,14 @@ impl Node {
         }
         if !changes.is_empty() {
             let ticket = self.disk.put(changes);
-            self.meta.leaves(name.clone(), ticket);
-        }
-        // A repeat waits for the same batch.
-        let ticket = self.meta.leaving(&name);
-        self.ack(now, session, message, ticket);
-    }
-
-    fn object_answered(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
-        match result(message.content.get()) {
-            Ok(object) if object.is_object() => self.object_came(now, session, message, resource, message.content.get()),
-            Ok(_) | Err(404) => {
-                self.meta.not_found(&resource.to_string(), now.mono);
-                self.pods.stir();
-                self.ack(now, session, message, None);
-            }
-            Err(_) => self.ack(now, session, message, None),
+            self.meta.leaves(name, ticket);
         }
     }
 
     /// An answer to a request of ours.
     fn answered(&mut self, now: Now, session: Session, message: &Message, purpose: Purpose) {
         let content = message.content.get();
+        let key = purpose.key();
         let health = self.health();
         let mut news = News::None;
         match purpose {
@@ -355,44 +299,42 @@ impl Node {
                 None => self.count("ignored_messages"),
             },
             Purpose::Token(request) => self.token_came(now, &request, content),
-            Purpose::NodeQuery => news = self.presence.queried(now, result(content), &self.facts, &health, &mut self.link, &mut self.chance),
-            Purpose::NodeInsert => self.presence.inserted(now, &result(content)),
-            Purpose::NodeLabels => {}
-            Purpose::NodeStatus { sent } => self.presence.reported(now, sent, result(content)),
-            Purpose::LeaseQuery | Purpose::LeaseInsert | Purpose::LeaseUpdate => self.presence.leased(now, result(content), &mut self.link, &mut self.chance),
-            Purpose::PodStatus { uid, sent, ended } => {
-                let answer = match result(content) {
-                    Ok(_) => Answer::Ok,
-                    Err(404 | 409) => Answer::Gone,
-                    Err(_) => Answer::Failed,
-                };
-                if let Some(worker) = self.pods.get_mut(&uid) {
-                    reports::reported(worker, sent, ended, answer);
-                }
+            Purpose::NodeQuery => {
+                let answer = response::read_object(content, &Resource::new(CLUSTER, kind::NODE, &self.settings.node.name));
+                news = self.presence.queried(now, answer, &self.facts, &health, &mut self.link, &mut self.chance);
             }
-            Purpose::Orphan(uid) => return self.orphan_answered(now, session, message, &uid, result(content)),
-            Purpose::DeviceReport(sent) => self.report_confirmed(now, &sent),
+            Purpose::NodeInsert => self.presence.inserted(now, response::read(content), &mut self.chance),
+            Purpose::NodeLabels => {}
+            Purpose::NodeStatus { sent } => {
+                let answer = response::read_object(content, &Resource::new(CLUSTER, kind::NODE, &self.settings.node.name));
+                self.presence.reported(now, sent, answer, &mut self.chance);
+            }
+            Purpose::LeaseQuery | Purpose::LeaseInsert | Purpose::LeaseUpdate => {
+                self.presence.leased(now, &purpose, response::read(content), &mut self.link, &mut self.chance);
+            }
+            Purpose::PodStatus { uid, sent, ended } => self.pod_reported(now, uid, sent, ended, content),
+            Purpose::Orphan(uid) => return self.orphan_answered(now, session, message, &uid, response::read(content)),
+            Purpose::DeviceReport(sent) => match response::read(content) {
+                Ok(_) => self.report_confirmed(now, &sent),
+                Err(_) => self.twins.report_failed(now, &sent),
+            },
             Purpose::Proof(number) => self.uploads_proved(number),
             Purpose::App { id, .. } => self.service.reply(id, servicebus::Reply::answered(&message.content)),
             Purpose::PodList => return self.pods_listed(now, session, message),
-            Purpose::PodDelete(uid) => log::debug!(target: "edged", "the object of pod '{uid}' may go"),
+            Purpose::PodDelete(_) => {
+                if let (Some(key), Err(error)) = (key.clone(), response::read(content)) {
+                    self.request_failed(now, key, error);
+                } else if let Some(key) = key {
+                    // The object goes by a message of its own, or stays for somebody's finalizer.
+                    self.requests.later(now, key, &mut self.chance);
+                }
+            }
         }
         if let News::Registered(uid) = news {
             self.disk.put_lazily(Key::Registration, Row::Registration(uid));
             log::info!(target: "edgehub", "node '{}' is registered", self.settings.node.name);
         }
         self.ack(now, session, message, None);
-    }
-
-    fn token_came(&mut self, now: Now, request: &TokenRequest, content: &str) {
-        let Ok(object) = result(content) else { return };
-        let (Some(token), Some(expires)) = (object["status"]["token"].as_str(), object["status"]["expirationTimestamp"].as_str().and_then(rfc3339::parse))
-        else {
-            return;
-        };
-        let change = self.meta.keep_token(request.key(), token, now.wall, Wall(expires));
-        self.disk.put(vec![change]);
-        self.pods.stir();
     }
 
     /// A ticket is on disk: what it held is free.
@@ -440,19 +382,5 @@ impl Node {
                 Held::Reply(reply) => self.reply(reply),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_found_in_both_shapes_of_answers() {
-        assert_eq!(result(r#"{"ErrStatus":{"code":404}}"#), Err(404));
-        assert_eq!(result(r#"{"Object":{},"Err":{"ErrStatus":{"code":409}}}"#), Err(409));
-        assert_eq!(result(r#"{"Object":{},"Err":{}}"#), Err(500));
-        assert_eq!(result(r#"{"Object":{"metadata":{"name":"a","managedFields":[1]}},"Err":null}"#), Ok(serde_json::json!({"metadata":{"name":"a"}})));
-        assert_eq!(result(r#""OK""#), Ok("OK".into()));
     }
 }

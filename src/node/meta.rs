@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::ids::{ObjectName, PodUid, Ticket};
-use super::now::{Mono, Wall};
+use super::now::Wall;
 use super::packed::Packed;
-use super::pod::render::{Lookup, Sources, TokenRequest};
+use super::pod::render::TokenRequest;
 use super::store::{Change, Key, Row, Rows, TokenKey, TokenRow};
-use crate::wire::kube::{self, ConfigMap, Secret};
+use crate::wire::kube;
 use crate::wire::resource::{Resource, kind};
 
 /// The known objects.
@@ -26,8 +26,6 @@ pub struct Meta {
     tokens: BTreeMap<TokenKey, Token>,
     /// Removed, and on its way out of the disk; by name on the wire.
     leaving: BTreeMap<String, Ticket>,
-    /// Answered with NotFound; asked again while somebody needs it.
-    absent: BTreeMap<String, Mono>,
 }
 
 #[derive(Debug, Clone)]
@@ -162,7 +160,6 @@ impl Meta {
 
     /// Knows an object from now on; it is on its way to the disk.
     pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
-        self.absent.remove(&incoming.name);
         self.leaving.remove(&incoming.name);
         let entry = Entry { version: incoming.version, uid: incoming.uid.as_str().into(), json: incoming.packed.clone(), written: ticket };
         self.objects.insert(incoming.name.clone(), entry);
@@ -212,23 +209,21 @@ impl Meta {
             .filter_map(move |(name, entry)| Resource::parse(name).filter(|resource| resource.kind == of).map(|resource| (resource, entry.json.clone())))
     }
 
-    /// The cloud has no such object.
-    pub fn not_found(&mut self, name: &str, now: Mono) {
-        if !self.objects.contains_key(name) {
-            self.absent.insert(name.to_owned(), now);
+    /// Keeps a token: the row for it, unless it is the one that is known.
+    pub fn keep_token(&mut self, request: &TokenRequest, token: &str, issued: Wall, expires: Wall) -> Option<Change> {
+        let key = request.key();
+        if self.tokens.get(&key).is_some_and(|known| *known.token == *token && known.expires == expires) {
+            return None;
         }
+        let row = TokenRow { token: token.to_owned(), issued: issued.0, expires: expires.0 };
+        let change = Change::set(Key::Token(key.clone()), Row::Token(row));
+        self.tokens.insert(key, Token { token: token.into(), issued, expires });
+        Some(change)
     }
 
-    /// Whether an object has to be asked for: never answered, or missing for
-    /// so long that it is worth another question.
-    pub fn should_ask(&self, name: &str, now: Mono, again: Duration) -> bool {
-        !self.objects.contains_key(name) && self.absent.get(name).is_none_or(|asked| now.since(*asked) >= again)
-    }
-
-    /// Keeps a token: the row for it.
-    pub fn keep_token(&mut self, key: TokenKey, token: &str, issued: Wall, expires: Wall) -> Change {
-        self.tokens.insert(key.clone(), Token { token: token.into(), issued, expires });
-        Change::set(Key::Token(key), Row::Token(TokenRow { token: token.to_owned(), issued: issued.0, expires: expires.0 }))
+    /// A token, however old.
+    pub fn token(&self, request: &TokenRequest) -> Option<String> {
+        self.tokens.get(&request.key()).map(|token| token.token.to_string())
     }
 
     /// Whether a token is missing or past 80 % of its life (or a day): the
@@ -245,30 +240,6 @@ impl Meta {
         let gone: Vec<TokenKey> = self.tokens.keys().filter(|key| key.pod == *pod).cloned().collect();
         self.tokens.retain(|key, _| key.pod != *pod);
         gone.into_iter().map(|key| Change::remove(Key::Token(key))).collect()
-    }
-
-    fn lookup<T: serde::de::DeserializeOwned>(&self, of: &str, namespace: &str, name: &str) -> Lookup<T> {
-        let name = Resource::new(namespace, of, name).to_string();
-        match self.objects.get(&name).map(|entry| kube::read(&entry.json.text())) {
-            Some(Ok(object)) => Lookup::Here(object),
-            Some(Err(_)) => Lookup::Absent,
-            None if self.absent.contains_key(&name) => Lookup::Absent,
-            None => Lookup::Unknown,
-        }
-    }
-}
-
-impl Sources for Meta {
-    fn config_map(&self, namespace: &str, name: &str) -> Lookup<ConfigMap> {
-        self.lookup(kind::CONFIG_MAP, namespace, name)
-    }
-
-    fn secret(&self, namespace: &str, name: &str) -> Lookup<Secret> {
-        self.lookup(kind::SECRET, namespace, name)
-    }
-
-    fn token(&self, request: &TokenRequest) -> Lookup<String> {
-        self.tokens.get(&request.key()).map_or(Lookup::Unknown, |token| Lookup::Here(token.token.to_string()))
     }
 }
 

@@ -43,10 +43,15 @@ pub mod pod;
 pub mod presence;
 mod pressure;
 mod purpose;
+mod queries;
 mod reports;
+mod requests;
+mod response;
 pub mod runtime;
 mod runtime_health;
 pub mod service;
+mod session;
+mod sources;
 mod spool;
 pub mod store;
 mod subscriptions;
@@ -61,9 +66,9 @@ use chance::Chance;
 use device_answers::Watchers;
 use disk::Disk;
 use events::Events;
-use ids::{AskId, Session, Ticket};
+use ids::{AskId, Ticket};
 use images::Images;
-use input::{Ask, Input, LinkEnd};
+use input::{Ask, Input};
 use link::Link;
 use machine::Facts;
 use mappers::Mappers;
@@ -71,8 +76,9 @@ use meta::Meta;
 use now::{Mono, Now};
 use outbox::Outbox;
 use pod::{Pods, World};
-use presence::{News, Presence};
+use presence::Presence;
 use purpose::Purpose;
+use requests::Requests;
 use runtime_health::RuntimeHealth;
 use service::Service;
 use spool::Spool;
@@ -83,7 +89,6 @@ use twin::Twins;
 use crate::config::Config;
 use crate::wire::message::{EDGED, META, json, operation};
 use crate::wire::resource::{Resource, kind};
-use crate::wire::servicebus::Reply;
 
 /// What the disk held at the start.
 #[derive(Debug, Default)]
@@ -102,6 +107,7 @@ pub struct Node {
     settings: Config,
     chance: Chance,
     link: Link<Purpose>,
+    requests: Requests,
     presence: Presence,
     meta: Meta,
     disk: Disk<cluster::Held>,
@@ -156,6 +162,7 @@ impl Node {
         let mut node = Self {
             chance,
             link: Link::new(settings.edgehub.heartbeat, now),
+            requests: Requests::default(),
             presence: Presence::new(settings.node.clone(), registered, labels),
             meta,
             disk,
@@ -265,7 +272,8 @@ impl Node {
     /// When and why to come back.
     pub fn deadline(&self) -> Option<(Mono, &'static str)> {
         let session = self.link.session();
-        let up = session.and_then(|_| self.presence.deadline());
+        let asks = self.requests.deadline().filter(|_| self.presence.is_registered());
+        let up = session.and_then(|_| [self.presence.deadline(), asks].into_iter().flatten().min());
         let devices =
             session.filter(|_| self.presence.is_registered()).and_then(|_| [self.twins.deadline(), self.spool.deadline()].into_iter().flatten().min());
         [self.link.deadline(), up, devices, self.pods.deadline(), self.mappers.deadline(), self.watchers.deadline()].into_iter().flatten().min()
@@ -328,7 +336,7 @@ impl Node {
             facts: &self.facts,
             systemd: self.settings.edged.systemd_cgroups.or(self.runtime.info.systemd_cgroups).unwrap_or(false),
             runtime: &self.runtime.info.name,
-            sources: &self.meta,
+            sources: &sources::Known { meta: &self.meta, requests: &self.requests },
             whole: self.lost.is_none(),
         };
         if world.whole && !self.recall && self.disk.pending() == 0 {
@@ -350,10 +358,11 @@ impl Node {
         let health = self.health();
         self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
         self.tell_of_devices(now);
+        self.requests.begin();
         if self.presence.is_registered() {
             self.recall_pods(now);
-            cluster::ask(&self.pods, &self.meta, &mut self.link, now, &mut self.chance);
-            reports::send(&mut self.pods, &mut self.link, now, &mut self.chance);
+            self.ask(now);
+            reports::send(&self.pods, &mut self.requests, &mut self.link, now, &mut self.chance);
             while let Some((said, row)) = self.events.poll() {
                 row.into_iter().for_each(|row| self.disk.remove_lazily(row));
                 let resource = Resource::new(&said.namespace, kind::EVENT, &said.name).to_string();
@@ -387,51 +396,6 @@ impl Node {
             if !changes.is_empty() {
                 self.disk.join(changes);
             }
-        }
-    }
-
-    fn link_up(&mut self, now: Now, session: Session) {
-        if !self.link.opened(now, session) {
-            return;
-        }
-        log::info!(target: "edgehub", "connected to '{}'", self.settings.edgehub.websocket);
-        reports::start_over(&mut self.pods);
-        self.twins.start_over();
-        self.spool.start_over();
-        self.link.on_deadline(now, &mut self.chance);
-        self.presence.opened(now, &mut self.link, &mut self.chance);
-    }
-
-    fn link_down(&mut self, now: Now, session: Session, end: LinkEnd) {
-        let was_up = self.link.session() == Some(session);
-        if was_up {
-            log::warn!(target: "edgehub", "the session with '{}' ended: {end}", self.settings.edgehub.websocket);
-        } else if self.link.last_end.as_ref() != Some(&end) {
-            log::warn!(target: "edgehub", "'{}' cannot be reached: {end}", self.settings.edgehub.websocket);
-        }
-        for forsaken in self.link.closed(now, session, end, &mut self.chance) {
-            if let Purpose::App { id, by } = forsaken {
-                self.app_forsaken(id, &by);
-            }
-        }
-        self.presence.closed();
-        self.count("link_losses");
-    }
-
-    fn unanswered(&mut self, now: Now, purpose: Purpose) {
-        self.count("unanswered_requests");
-        if let Purpose::DeviceReport(sent) = &purpose {
-            self.twins.report_failed(now, sent);
-        } else if let Purpose::Proof(_) = &purpose {
-            self.spool.unproved();
-        } else if let Purpose::App { id, by } = &purpose {
-            self.service.reply(*id, Reply::late(by.as_str()));
-        } else if purpose == Purpose::PodList {
-            self.pods_not_listed("no answer; is dynamicController on in CloudCore?");
-        }
-        if self.presence.unanswered(now, &purpose) == News::Mute {
-            log::warn!(target: "edgehub", "the session answers nothing");
-            self.link.hang_up();
         }
     }
 

@@ -2,15 +2,14 @@
 //! lost, or it is new and the runtime is not empty (another agent ran here). The
 //! cloud is asked about each; until it has answered, none is touched.
 //!
-//! There is no question for a pod (cloud-protocol.md 7.4), but the answer to a
-//! status patch holds the whole pod, and a condition of ours with a fresh time
-//! is a patch that surely changes something.
+//! CloudCore has no query for a pod (`cloud/pkg/edgecontroller/controller/upstream.go`),
+//! but the answer to a status patch, even to an empty one, holds the whole pod.
 //!
 //! Pods that do not run here at that moment are known to nobody on this node;
 //! they are listed by the API server, if CloudCore passes that on. A store that
 //! is just new asks too: the node may have had another one before.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Node;
 use super::ids::{PodUid, Session};
@@ -18,11 +17,12 @@ use super::link::message;
 use super::now::Now;
 use super::pod::worker::Worker;
 use super::purpose::Purpose;
+use super::requests::RequestKey;
+use super::response::Refused;
 use super::store::{Change, Key, Row};
 use crate::wire::application::{Application, DYNAMIC_CONTROLLER, METASERVER, UNTOLD};
 use crate::wire::message::{EDGED, META, Message, operation, raw, string};
 use crate::wire::resource::{Resource, kind};
-use crate::wire::rfc3339;
 
 fn is_orphan(worker: &&Worker) -> bool {
     worker.pod.is_none() && !worker.disowned
@@ -71,27 +71,45 @@ impl Node {
             .map(|worker| (worker.uid.clone(), Resource::new(&worker.key.namespace, kind::POD_PATCH, &worker.key.name)))
             .collect();
         for (uid, resource) in &orphans {
-            if self.link.under_way(|purpose| matches!(purpose, Purpose::Orphan(other) if other == uid)) == 0 {
-                let condition = json!({ "type": "selvedge.io/Restored", "status": "True", "lastTransitionTime": rfc3339::seconds(now.wall.0) });
-                let body = json!({ "metadata": { "uid": uid.as_str() }, "status": { "conditions": [condition] } }).to_string();
-                let question = message(now, &mut self.chance, EDGED, META, operation::PATCH, resource.to_string(), string(&body));
-                self.link.request(now, question, Purpose::Orphan(uid.clone()), super::OBJECT_LIMIT, false);
-            }
+            self.query_pod(now, uid, resource);
         }
         !orphans.is_empty()
     }
 
+    /// Asks the cloud for the pod of a name, to compare its uid.
+    pub(super) fn query_pod(&mut self, now: Now, uid: &PodUid, pod: &Resource) {
+        let may_ask = self.requests.may_ask(&RequestKey::Orphan(uid.clone()), now.mono);
+        if !may_ask || self.link.under_way(|purpose| matches!(purpose, Purpose::Orphan(other) if other == uid)) > 0 {
+            return;
+        }
+        let resource = Resource::new(&pod.namespace, kind::POD_PATCH, &pod.name);
+        let question = message(now, &mut self.chance, EDGED, META, operation::PATCH, resource.to_string(), string("{}"));
+        self.link.request(now, question, Purpose::Orphan(uid.clone()), super::OBJECT_LIMIT, false);
+    }
+
     /// The cloud knows the pod, or it does not.
-    pub(super) fn orphan_answered(&mut self, now: Now, session: Session, message: &Message, uid: &PodUid, answer: Result<Value, u16>) {
+    pub(super) fn orphan_answered(&mut self, now: Now, session: Session, message: &Message, uid: &PodUid, answer: Result<Value, Refused>) {
+        let found = |pod: &Value| pod.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
         match answer {
-            Ok(pod) if pod["metadata"]["uid"] == uid.as_str() => self.pod_told(now, session, message, &pod),
-            Ok(_) | Err(404 | 409) => {
-                if let Some(worker) = self.pods.get_mut(uid) {
-                    worker.disowned = true;
-                    worker.dirty = true;
-                }
+            Ok(pod) if found(&pod) == uid.as_str() => self.pod_told(now, session, message, &pod),
+            Ok(pod) if found(&pod).is_empty() => {
+                self.request_failed(now, RequestKey::Orphan(uid.clone()), Refused::unusable("the answer is not a pod"));
             }
-            Err(_) => {}
+            Ok(_) => self.pod_is_gone(now, uid),
+            Err(error) if error.is_not_found() => self.pod_is_gone(now, uid),
+            Err(error) => self.request_failed(now, RequestKey::Orphan(uid.clone()), error),
+        }
+    }
+
+    /// The API server has no pod of this name, or another one.
+    fn pod_is_gone(&mut self, now: Now, uid: &PodUid) {
+        let Some(worker) = self.pods.get_mut(uid) else { return };
+        worker.disowned = true;
+        worker.dirty = true;
+        if worker.pod.is_some() {
+            let resource = Resource::new(&worker.key.namespace, kind::POD, &worker.key.name);
+            log::info!(target: "metamanager", "pod '{resource}' of uid '{uid}' is gone from the cluster: its delete was lost");
+            self.forget_object(now, &resource, uid.as_str());
         }
     }
 

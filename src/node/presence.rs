@@ -12,14 +12,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::backoff::Backoff;
 use super::chance::Chance;
 use super::link::{Link, message};
 use super::machine::Facts;
 use super::nodestatus::{self, Health};
 use super::now::{Mono, Now};
 use super::purpose::Purpose;
+use super::response::{CONFLICT, Refused};
 use crate::config::NodeConfig;
 use crate::wire::kube::NodeObject;
 use crate::wire::message::{EDGED, META, null, operation, raw, string};
@@ -28,6 +30,13 @@ use crate::wire::resource::{CLUSTER, LEASES, Resource, kind};
 use crate::wire::rfc3339;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// First and longest wait after a registration that failed, and between creating
+/// the object and reading it: kubelet's (`tryRegisterWithAPIServer`) begins alike.
+const REGISTER: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+/// The same after a lease that could not be renewed; it holds 40 s.
+const RENEW_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), RENEW);
+/// The same after a status that was not taken.
+const REPORT_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 const RENEW: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: u32 = 40;
 /// A status that does not change is repeated so often.
@@ -44,14 +53,21 @@ pub struct Presence {
     config: NodeConfig,
     registered_before: bool,
     stage: Stage,
-    lease: Option<Value>,
+    register_again: Backoff,
+    lease: Option<Map<String, Value>>,
     renew_at: Option<Mono>,
+    renew_again: Backoff,
     unanswered: u8,
     reported: Option<Value>,
     /// What leads to no other status than the reported one.
     unchanged: Option<(Facts, Health)>,
     report_at: Option<Mono>,
+    report_again: Backoff,
+    /// No report before this instant, whatever changed.
+    report_not_before: Mono,
     reporting: bool,
+    /// What of it failed last, to be told once.
+    error: Option<String>,
     /// Labels of the Node object, as last seen.
     pub labels: BTreeMap<String, String>,
     /// When the Node object was made.
@@ -89,13 +105,18 @@ impl Presence {
             config,
             registered_before,
             stage: Stage::Offline,
+            register_again: REGISTER,
             lease: None,
             renew_at: None,
+            renew_again: RENEW_AGAIN,
             unanswered: 0,
             reported: None,
             unchanged: None,
             report_at: None,
+            report_again: REPORT_AGAIN,
+            report_not_before: Mono(0),
             reporting: false,
+            error: None,
             labels,
             created: None,
         }
@@ -118,6 +139,7 @@ impl Presence {
         self.renew_at = None;
         self.knows(None);
         self.report_at = None;
+        self.report_not_before = Mono(0);
         self.reporting = false;
     }
 
@@ -146,34 +168,48 @@ impl Presence {
     }
 
     /// The answer to a query of the Node object.
-    pub fn queried(&mut self, now: Now, answer: Result<Value, u16>, facts: &Facts, health: &Health, link: &mut Link<Purpose>, chance: &mut Chance) -> News {
+    pub fn queried(&mut self, now: Now, answer: Result<Value, Refused>, facts: &Facts, health: &Health, link: &mut Link<Purpose>, chance: &mut Chance) -> News {
         match answer {
             Ok(object) => self.found(now, &object, link, chance),
-            Err(404) if self.registered_before => {
+            Err(error) if error.is_not_found() && self.registered_before => {
                 self.registered_before = false;
                 self.stage = Stage::Waiting(now.mono + AFTER_DELETION);
                 News::None
             }
-            Err(404) => {
+            Err(error) if error.is_not_found() => {
                 let object = nodestatus::object(&self.config, facts, health, now);
                 self.ask(now, link, chance, operation::INSERT, self.node(kind::NODE), raw(&object), Purpose::NodeInsert);
                 News::None
             }
-            Err(_) => {
-                self.stage = Stage::Waiting(now.mono + Duration::from_secs(2));
+            Err(error) => {
+                self.register_later(now, Some(&error), chance);
                 News::None
             }
         }
     }
 
-    /// The answer to the creation of the Node object; on a conflict it is there.
-    pub fn inserted(&mut self, now: Now, answer: &Result<Value, u16>) {
-        match answer {
-            // The labels of the edge are set by a second request whose failure
-            // the cloud does not tell: look.
-            Ok(_) | Err(409) => self.stage = Stage::Waiting(now.mono + Duration::from_millis(50)),
-            Err(_) => self.stage = Stage::Waiting(now.mono + Duration::from_secs(2)),
+    fn register_later(&mut self, now: Now, error: Option<&Refused>, chance: &mut Chance) {
+        if let Some(error) = error {
+            self.tell("the node object", error);
         }
+        self.stage = Stage::Waiting(now.mono + self.register_again.half_jitter(chance.luck()));
+    }
+
+    /// Logs an error, unless it is the one that was logged last.
+    fn tell(&mut self, what: &str, error: &Refused) {
+        let text = format!("{what} of '{}': {error}; it is repeated with increasing delays", self.config.name);
+        if self.error.as_ref() != Some(&text) {
+            log::warn!(target: "edgehub", "{text}");
+            self.error = Some(text);
+        }
+    }
+
+    /// The answer to the creation of the Node object; on a conflict it is there.
+    pub fn inserted(&mut self, now: Now, answer: Result<Value, Refused>, chance: &mut Chance) {
+        // The labels of the edge are set by a second request whose failure the
+        // cloud does not tell: look.
+        let error = answer.err().filter(|error| error.code != CONFLICT);
+        self.register_later(now, error.as_ref(), chance);
     }
 
     fn found(&mut self, now: Now, object: &Value, link: &mut Link<Purpose>, chance: &mut Chance) -> News {
@@ -187,6 +223,7 @@ impl Presence {
         }
         self.knows(object.get("status").cloned());
         self.stage = Stage::Registered { uid: node.metadata.uid.clone() };
+        self.register_again.reset();
         self.report_at = Some(now.mono);
         self.ask(now, link, chance, operation::QUERY, self.lease_name(), null(), Purpose::LeaseQuery);
         News::Registered(node.metadata.uid)
@@ -203,38 +240,47 @@ impl Presence {
     }
 
     /// The answer to anything about the lease.
-    pub fn leased(&mut self, now: Now, answer: Result<Value, u16>, link: &mut Link<Purpose>, chance: &mut Chance) {
+    pub fn leased(&mut self, now: Now, purpose: &Purpose, answer: Result<Value, Refused>, link: &mut Link<Purpose>, chance: &mut Chance) {
         self.unanswered = 0;
-        match answer {
-            Ok(lease) => {
-                let first = self.renew_at.is_none();
-                self.lease = Some(lease);
-                self.renew_at = Some(if first { now.mono } else { now.mono + RENEW });
+        let metadata = answer.and_then(|mut lease| match lease.get_mut("metadata").map(Value::take) {
+            Some(Value::Object(metadata)) => Ok(metadata),
+            Some(_) | None => Err(Refused::unusable("the answer is not a lease")),
+        });
+        match metadata {
+            Ok(metadata) => {
+                self.lease = Some(metadata);
+                let read = *purpose == Purpose::LeaseQuery;
+                if !read {
+                    self.renew_again.reset();
+                }
+                self.renew_at = Some(if read { now.mono } else { now.mono + RENEW });
             }
-            Err(404) => {
-                let lease = self.lease_object(now, json!({}));
+            Err(error) if error.is_not_found() && *purpose == Purpose::LeaseQuery => {
+                let lease = self.lease_object(now, Map::new());
                 self.ask(now, link, chance, operation::INSERT, self.lease_name(), raw(&lease), Purpose::LeaseInsert);
             }
-            Err(_) => {
+            Err(error) => {
+                self.tell("the lease", &error);
                 self.lease = None;
-                self.renew_at = Some(now.mono + Duration::from_secs(1));
+                self.renew_at = Some(now.mono + self.renew_again.half_jitter(chance.luck()));
             }
         }
     }
 
-    fn lease_object(&self, now: Now, mut lease: Value) -> Value {
-        let Stage::Registered { uid } = &self.stage else { return lease };
-        lease["metadata"]["name"] = self.config.name.as_str().into();
-        lease["metadata"]["namespace"] = LEASES.into();
-        if lease["metadata"]["ownerReferences"].is_null() {
-            lease["metadata"]["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": "Node", "name": self.config.name, "uid": uid }]);
+    /// The lease as it shall be; its metadata as they were last read.
+    fn lease_object(&self, now: Now, mut metadata: Map<String, Value>) -> Value {
+        metadata.insert("name".to_owned(), self.config.name.as_str().into());
+        metadata.insert("namespace".to_owned(), LEASES.into());
+        if let Stage::Registered { uid } = &self.stage {
+            let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": self.config.name, "uid": uid }]);
+            metadata.entry("ownerReferences").or_insert(owner);
         }
-        lease["spec"] = json!({ "holderIdentity": self.config.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": rfc3339::micros(now.wall.0) });
-        lease
+        let spec = json!({ "holderIdentity": self.config.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": rfc3339::micros(now.wall.0) });
+        json!({ "metadata": metadata, "spec": spec })
     }
 
     /// A request of ours was not answered in time.
-    pub fn unanswered(&mut self, now: Now, purpose: &Purpose) -> News {
+    pub fn unanswered(&mut self, now: Now, purpose: &Purpose, chance: &mut Chance) -> News {
         match purpose {
             Purpose::LeaseQuery | Purpose::LeaseInsert | Purpose::LeaseUpdate => {
                 self.unanswered += 1;
@@ -243,8 +289,7 @@ impl Presence {
             }
             Purpose::NodeQuery | Purpose::NodeInsert => News::Mute,
             Purpose::NodeStatus { .. } => {
-                self.reporting = false;
-                self.report_at = Some(now.mono);
+                self.report_later(now, &Refused::silence(), chance);
                 News::None
             }
             Purpose::NodeLabels
@@ -261,13 +306,26 @@ impl Presence {
     }
 
     /// The answer to a status report.
-    pub fn reported(&mut self, now: Now, sent: Value, answer: Result<Value, u16>) {
-        self.reporting = false;
+    pub fn reported(&mut self, now: Now, sent: Value, answer: Result<Value, Refused>, chance: &mut Chance) {
         match answer {
-            Ok(_) => self.knows(Some(sent)),
-            Err(404) => self.stage = Stage::Waiting(now.mono + AFTER_DELETION),
-            Err(_) => self.report_at = Some(now.mono + Duration::from_secs(5)),
+            Ok(_) => {
+                self.reporting = false;
+                self.report_again.reset();
+                self.knows(Some(sent));
+            }
+            Err(error) if error.is_not_found() => {
+                self.reporting = false;
+                self.stage = Stage::Waiting(now.mono + AFTER_DELETION);
+            }
+            Err(error) => self.report_later(now, &error, chance),
         }
+    }
+
+    fn report_later(&mut self, now: Now, error: &Refused, chance: &mut Chance) {
+        self.tell("the node status", error);
+        self.reporting = false;
+        self.report_not_before = now.mono + self.report_again.half_jitter(chance.luck());
+        self.report_at = Some(self.report_not_before);
     }
 
     /// Renews and reports what is due.
@@ -294,7 +352,7 @@ impl Presence {
     }
 
     fn report(&mut self, now: Now, facts: &Facts, health: &Health, link: &mut Link<Purpose>, chance: &mut Chance) {
-        if self.reporting || self.report_at.is_some_and(|at| at > now.mono) && !self.has_changed(facts, health, now) {
+        if self.reporting || self.report_not_before > now.mono || self.report_at.is_some_and(|at| at > now.mono) && !self.has_changed(facts, health, now) {
             return;
         }
         let before = self.reported.clone().unwrap_or_default();

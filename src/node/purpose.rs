@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::ids::{ExchangeId, MsgId, PodUid};
 use super::packed::Packed;
 use super::pod::render::TokenRequest;
+use super::requests::RequestKey;
 use super::store::Sequence;
 use super::twin::Sent;
 
@@ -59,4 +60,29 @@ pub enum Purpose {
         /// The message that asks.
         by: MsgId,
     },
+}
+
+impl Purpose {
+    /// The request to repeat when it brings nothing; none for those that are
+    /// repeated by a plan of their own, or not at all.
+    pub fn key(&self) -> Option<RequestKey> {
+        match self {
+            Self::PodStatus { uid, .. } => Some(RequestKey::PodStatus(uid.clone())),
+            Self::PodDelete(uid) => Some(RequestKey::PodDelete(uid.clone())),
+            Self::Orphan(uid) => Some(RequestKey::Orphan(uid.clone())),
+            Self::Object(name) => Some(RequestKey::Object(name.clone())),
+            Self::Token(request) => Some(RequestKey::Token(request.clone())),
+            Self::NodeInsert
+            | Self::NodeQuery
+            | Self::NodeLabels
+            | Self::NodeStatus { .. }
+            | Self::LeaseQuery
+            | Self::LeaseInsert
+            | Self::LeaseUpdate
+            | Self::PodList
+            | Self::DeviceReport(_)
+            | Self::Proof(_)
+            | Self::App { .. } => None,
+        }
+    }
 }

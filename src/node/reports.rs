@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::chance::Chance;
-use super::ids::PodUid;
 use super::link::{Link, message};
 use super::now::Now;
 use super::packed::Packed;
@@ -17,6 +16,7 @@ use super::pod::Pods;
 use super::pod::status::OWN;
 use super::pod::worker::Worker;
 use super::purpose::Purpose;
+use super::requests::{RequestKey, Requests};
 use crate::wire::message::{EDGED, META, operation, raw, string};
 use crate::wire::patch;
 use crate::wire::resource::{Resource, kind};
@@ -26,31 +26,33 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Reports under way at once: enough to hide the way there and back, few
 /// enough that a pulse is not late after a return.
 const WINDOW: usize = 16;
-/// A pod whose object may go, and that is still there, is told again so often.
-const AGAIN: Duration = Duration::from_secs(30);
 
 /// Sends what is due, as far as the window allows.
-pub fn send(pods: &mut Pods, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+pub fn send(pods: &Pods, requests: &mut Requests, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
     let is_report = |purpose: &Purpose| matches!(purpose, Purpose::PodStatus { .. } | Purpose::PodDelete(_));
     let mut room = WINDOW.saturating_sub(link.under_way(is_report));
-    let due: Vec<PodUid> = pods.iter().filter(|worker| is_due(worker, now)).map(|worker| worker.uid.clone()).collect();
-    for uid in due {
+    for worker in pods.iter() {
+        let Some(key) = due(worker) else { continue };
         if room == 0 {
             return;
         }
-        let busy = link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } | Purpose::PodDelete(other) if *other == uid));
-        let Some(worker) = pods.get_mut(&uid).filter(|_| busy == 0) else { continue };
+        let uid = &worker.uid;
+        let busy = link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } | Purpose::PodDelete(other) if other == uid));
+        if busy > 0 || !requests.may_ask(&key, now.mono) {
+            continue;
+        }
         room -= 1;
         if worker.may_be_deleted() { release(worker, link, now, chance) } else { report(worker, link, now, chance) }
     }
 }
 
-/// Whether the cluster does not know yet what it should.
-fn is_due(worker: &Worker, now: Now) -> bool {
+/// What the cluster does not know yet and should.
+fn due(worker: &Worker) -> Option<RequestKey> {
     if worker.may_be_deleted() {
-        return worker.released.is_none_or(|at| now.mono.since(at) >= AGAIN);
+        return Some(RequestKey::PodDelete(worker.uid.clone()));
     }
-    worker.pod.is_some() && worker.status.is_some() && worker.reported != worker.status
+    let is_due = worker.pod.is_some() && worker.status.is_some() && worker.reported != worker.status;
+    is_due.then(|| RequestKey::PodStatus(worker.uid.clone()))
 }
 
 fn report(worker: &Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
@@ -76,51 +78,38 @@ fn whole(status: &Value) -> Value {
 }
 
 /// Tells the cloud that a pod's object may go.
-fn release(worker: &mut Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
-    worker.released = Some(now.mono);
+fn release(worker: &Worker, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
     let body = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": worker.uid.as_str() } });
     let resource = Resource::new(&worker.key.namespace, kind::POD, &worker.key.name);
     let message = message(now, chance, EDGED, META, operation::DELETE, resource.to_string(), raw(&body));
     link.request(now, message, Purpose::PodDelete(worker.uid.clone()), LIMIT, false);
 }
 
-/// How the cloud answered a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It is known now.
-    Ok,
-    /// The pod is gone, or another one has its name.
-    Gone,
-    /// Not now.
-    Failed,
-}
-
-/// A status report was answered.
-pub fn reported(worker: &mut Worker, sent: Packed, ended: bool, answer: Answer) {
-    match answer {
-        Answer::Ok => worker.reported = Some(sent),
-        // Its delete is on the way; nothing more needs telling.
-        Answer::Gone => worker.reported = worker.status.clone(),
-        Answer::Failed => worker.reported = None,
-    }
-    if ended && answer != Answer::Failed || answer == Answer::Gone {
+/// The cluster knows a status that was reported.
+pub fn reported(worker: &mut Worker, sent: Packed, ended: bool) {
+    worker.reported = Some(sent);
+    if ended {
         worker.told = true;
         worker.dirty = true;
     }
+}
+
+/// A status report was refused: nobody knows what the cluster has.
+pub fn refused(worker: &mut Worker) {
+    worker.reported = None;
 }
 
 /// A new session: nobody knows what happened to the statuses meanwhile.
 pub fn start_over(pods: &mut Pods) {
     for worker in pods.iter_mut() {
         worker.reported = None;
-        worker.released = None;
     }
 }
 
 /// The cluster shows a status. If a condition or phase of ours differs from what
 /// was reported, somebody else wrote it, and it is said again.
-pub fn contradicted(worker: &mut Worker, shown: &Value) {
-    let Some(reported) = worker.reported.as_ref().map(Packed::to_tree) else { return };
+pub fn contradicted(worker: &mut Worker, shown: &Value) -> bool {
+    let Some(reported) = worker.reported.as_ref().map(Packed::to_tree) else { return false };
     let of = |status: &Value, kind: &Value| {
         status["conditions"].as_array().and_then(|all| all.iter().find(|condition| &condition["type"] == kind)).map(|condition| condition["status"].clone())
     };
@@ -130,4 +119,5 @@ pub fn contradicted(worker: &mut Worker, shown: &Value) {
     if differs {
         worker.reported = None;
     }
+    differs
 }

@@ -20,7 +20,7 @@ use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::runtime::{Op, Order, RuntimeInfo, Step};
 use selvedge::node::store::{Key, Row};
-use selvedge::wire::message::{Message, operation};
+use selvedge::wire::message::{EDGE_CONTROLLER, Message, RESOURCE, operation, raw};
 use selvedge::wire::resource::{Resource, kind};
 use serde_json::{Value, json};
 
@@ -53,6 +53,19 @@ pub enum Network {
     Frozen,
 }
 
+/// What a request gets for an answer, other than what the cloud would say.
+#[derive(Debug, Clone)]
+pub enum Canned {
+    /// Nothing.
+    Silence,
+    /// This content.
+    Content(Value),
+    /// This content, two times.
+    Twice(Value),
+    /// This content, as the answer to another request.
+    Foreign(Value),
+}
+
 pub struct World {
     pub config: Config,
     pub node: Option<Node>,
@@ -77,6 +90,8 @@ pub struct World {
     sent: BTreeMap<String, (Resource, String, String)>,
     /// Messages from the node to the cloud, by operation and type.
     pub traffic: BTreeMap<(String, String), u64>,
+    /// Answers that are not the cloud's own, by operation and type.
+    pub canned: BTreeMap<(&'static str, &'static str), Canned>,
 }
 
 struct NoSecret;
@@ -110,6 +125,7 @@ impl World {
             sessions: BTreeMap::new(),
             sent: BTreeMap::new(),
             traffic: BTreeMap::new(),
+            canned: BTreeMap::new(),
         };
         let now = world.cloud_now();
         world.cloud.set_root_ca(now, "PEM");
@@ -413,9 +429,33 @@ impl World {
             self.check_ack(&message.header.parent_msg_id);
         }
         let of = message.resource().map_or_else(|| message.route.resource.clone(), |resource| resource.kind);
+        let canned = self.canned.iter().find(|((operation, kind), _)| *operation == message.route.operation && *kind == of).map(|(_, canned)| canned.clone());
         *self.traffic.entry((message.route.operation.clone(), of)).or_default() += 1;
+        if let Some(canned) = canned {
+            return self.answer_canned(session, &message, &canned);
+        }
         let now = self.cloud_now();
         self.cloud.received(now, session, &message, &NoSecret);
+    }
+
+    fn answer_canned(&mut self, session: hub::Session, request: &Message, canned: &Canned) {
+        let Some(own) = self.sessions.iter().find(|(_, other)| **other == session).map(|(own, _)| *own) else { return };
+        let (content, times, parent) = match canned {
+            Canned::Silence => return,
+            Canned::Content(content) => (content, 1, request.header.msg_id.as_str()),
+            Canned::Twice(content) => (content, 2, request.header.msg_id.as_str()),
+            Canned::Foreign(content) => (content, 1, "nobody"),
+        };
+        for number in 0..times {
+            let mut answer = request.clone();
+            answer.header.msg_id = format!("answer {number} to {}", request.header.msg_id);
+            parent.clone_into(&mut answer.header.parent_msg_id);
+            EDGE_CONTROLLER.clone_into(&mut answer.route.source);
+            RESOURCE.clone_into(&mut answer.route.group);
+            operation::RESPONSE.clone_into(&mut answer.route.operation);
+            answer.content = raw(content);
+            self.later(1 + number, Event::Node(Input::Received(own, Box::new(answer))));
+        }
     }
 
     /// Disk before deed: what is acknowledged is on disk.

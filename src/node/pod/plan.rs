@@ -328,7 +328,7 @@ impl World<'_> {
             .iter()
             .filter_map(|reference| match self.sources.secret(&pod.metadata.namespace, &reference.name) {
                 render::Lookup::Here(secret) => Some(secret),
-                render::Lookup::Absent | render::Lookup::Unknown => None,
+                render::Lookup::Absent | render::Lookup::Failed(_) | render::Lookup::Unknown => None,
             })
             .collect();
         render::auths(image, &secrets)

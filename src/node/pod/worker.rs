@@ -61,8 +61,6 @@ pub struct Worker {
     pub told: bool,
     /// The cloud says that it has no such pod.
     pub disowned: bool,
-    /// When the cloud was last told that the object may go.
-    pub released: Option<Mono>,
     /// What happened, for Kubernetes Events.
     pub events: Vec<Note>,
 }
@@ -200,7 +198,6 @@ impl Worker {
             reported: None,
             told: false,
             disowned: false,
-            released: None,
             events: Vec::new(),
         }
     }

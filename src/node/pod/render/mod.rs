@@ -70,6 +70,8 @@ pub enum Lookup<T> {
     Here(T),
     /// The cluster has none.
     Absent,
+    /// The cloud refused it, or what came cannot be read.
+    Failed(String),
     /// Nobody answered yet.
     Unknown,
 }
@@ -90,6 +92,7 @@ impl<T> Lookup<T> {
             Self::Here(object) => Ok(Some(object)),
             Self::Absent if optional => Ok(None),
             Self::Absent => Err(Wait::Missing(format!("{} not found", what()))),
+            Self::Failed(why) => Err(Wait::Missing(format!("{}: {why}", what()))),
             Self::Unknown => Err(Wait::Unknown(what())),
         }
     }
