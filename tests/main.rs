@@ -12,6 +12,8 @@ mod devices;
 #[cfg(feature = "edged")]
 mod doctor;
 #[cfg(feature = "cloud")]
+mod endings;
+#[cfg(feature = "cloud")]
 mod eviction;
 #[cfg(all(feature = "cloud", feature = "edged"))]
 mod link;

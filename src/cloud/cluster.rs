@@ -243,6 +243,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Changes an object as whoever may change all of it.
+    pub fn edit(&mut self, now: Now, own: &Name, change: impl FnOnce(&mut Value)) -> Result<(), Refusal> {
+        self.objects.update(own, change)?;
+        self.settle(now);
+        Ok(())
+    }
+
     /// Deletes an object, a pod with grace.
     pub fn delete(&mut self, now: Now, own: &Name, grace: Option<i64>) -> Result<(), Refusal> {
         self.objects.delete(now.wall, own, grace, None)?;

@@ -147,7 +147,8 @@ impl Objects {
         Ok(self.changed(name, Verb::Added, object))
     }
 
-    /// Changes an object; one that ends up the same changes nothing.
+    /// Changes an object; one that ends up the same changes nothing, and one whose
+    /// deletion waits for nothing any more goes.
     pub fn update(&mut self, name: &Name, change: impl FnOnce(&mut Value)) -> Result<Value, Refusal> {
         let before = self.all.get(name).ok_or_else(|| Refusal::not_found(name))?;
         let mut object = before.clone();
@@ -156,6 +157,10 @@ impl Objects {
             return Ok(object);
         }
         self.stamp(&mut object);
+        if object["metadata"]["deletionGracePeriodSeconds"] == 0 && !has_finalizers(&object) {
+            self.all.remove(name);
+            return Ok(self.changed(name.clone(), Verb::Deleted, object));
+        }
         self.all.insert(name.clone(), object.clone());
         Ok(self.changed(name.clone(), Verb::Modified, object))
     }
@@ -171,7 +176,7 @@ impl Objects {
     }
 
     /// Deletes an object. A pod that has a node goes in two steps, unless its
-    /// grace is 0.
+    /// grace is 0; what has finalizers goes when they are gone.
     pub fn delete(&mut self, now: i64, name: &Name, grace: Option<i64>, uid: Option<&str>) -> Result<(), Refusal> {
         let found = self.all.get(name).ok_or_else(|| Refusal::not_found(name))?;
         if uid.is_some_and(|uid| found["metadata"]["uid"] != uid) {
@@ -189,11 +194,24 @@ impl Objects {
             }
             return Ok(());
         }
+        if has_finalizers(found) {
+            self.update(name, |object| {
+                if !object["metadata"]["deletionTimestamp"].is_string() {
+                    object["metadata"]["deletionTimestamp"] = rfc3339::seconds(now).into();
+                }
+                object["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+            })?;
+            return Ok(());
+        }
         let mut object = self.all.remove(name).expect("it was found above");
         self.stamp(&mut object);
         self.changed(name.clone(), Verb::Deleted, object);
         Ok(())
     }
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 /// Maps with keys that are no text, as lists of pairs.
@@ -229,5 +247,16 @@ mod tests {
         objects.delete(0, &pod, Some(0), made["metadata"]["uid"].as_str()).expect("it is there");
         let verbs: Vec<Verb> = std::iter::from_fn(|| objects.poll()).map(|change| change.verb).collect();
         assert_eq!(verbs, [Verb::Added, Verb::Modified, Verb::Deleted]);
+    }
+
+    #[test]
+    fn what_has_finalizers_goes_when_they_are_gone() {
+        let mut objects = Objects::default();
+        let pod = name("Pod", "default", "p");
+        objects.create(0, pod.clone(), json!({"metadata": {"finalizers": ["a/b"]}})).expect("it is new");
+        objects.delete(0, &pod, Some(0), None).expect("it is there");
+        assert_eq!(objects.get(&pod).expect("still there")["metadata"]["deletionGracePeriodSeconds"], 0);
+        objects.update(&pod, |object| object["metadata"]["finalizers"] = json!([])).expect("it is there");
+        assert!(objects.get(&pod).is_none());
     }
 }

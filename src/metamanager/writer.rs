@@ -80,6 +80,7 @@ fn weight(batch: &Batch) -> usize {
         Row::Property(row) => 64 + [&row.expected, &row.actual].into_iter().flatten().map(|part| part.value.len()).sum::<usize>(),
         Row::Upload(row) => row.topic.len() + row.payload.len(),
         Row::Event(row) => row.event.len(),
+        Row::PodRecord(record) => 64 + record.containers.values().map(|end| 256 + end.message.len()).sum::<usize>(),
         Row::Mapper(row) => 64 + 32 * (row.devices.len() + row.models.len()),
     };
     batch.changes.iter().map(|change| KEY + change.row.as_ref().map_or(0, row)).sum()

@@ -154,7 +154,11 @@ impl Node {
             }
             Verdict::News => {
                 self.requests.succeeded(&RequestKey::Object(incoming.name.clone()));
-                let ticket = self.disk.put(Meta::changes(&incoming));
+                let mut changes = Meta::changes(&incoming);
+                if resource.kind == kind::POD {
+                    changes.extend(self.pods.begin_record(now, &PodUid::from(incoming.uid.as_str()), &incoming.status));
+                }
+                let ticket = self.disk.put(changes);
                 self.meta.keep(&incoming, ticket);
                 self.disk.hold(ticket, Held::Object(resource.clone(), Box::new(incoming)));
                 self.ack(now, session, message, Some(ticket));
@@ -198,6 +202,16 @@ impl Node {
         }
     }
 
+    /// What must outlive the runtime's memory of pods is on disk before the
+    /// cluster is told.
+    pub(super) fn record_pods(&mut self) {
+        let changes = self.pods.unrecorded();
+        if !changes.is_empty() {
+            let ticket = self.disk.join(changes);
+            self.pods.recorded(ticket);
+        }
+    }
+
     /// Another pod of the same name is gone from the cluster.
     fn replace_older(&mut self, resource: &Resource, pod: &Pod) {
         let older: Vec<PodUid> = self
@@ -211,7 +225,10 @@ impl Node {
             })
             .map(|worker| worker.uid.clone())
             .collect();
-        older.iter().for_each(|uid| self.pods.unwant(uid));
+        for uid in older {
+            self.pods.unwant(&uid);
+            self.disk.remove_lazily(Key::PodRecord(uid));
+        }
     }
 
     /// A pod that cannot be read is refused in its status, by the field's name.
@@ -271,6 +288,7 @@ impl Node {
                 .collect();
             for uid in &gone {
                 changes.extend(self.meta.drop_tokens(uid));
+                changes.push(Change::remove(Key::PodRecord(uid.clone())));
                 self.pods.unwant(uid);
             }
         }

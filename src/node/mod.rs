@@ -82,7 +82,7 @@ use requests::Requests;
 use runtime_health::RuntimeHealth;
 use service::Service;
 use spool::Spool;
-use store::{Batch, Rows};
+use store::{Batch, Key, Rows};
 use subscriptions::Subscriptions;
 use twin::Twins;
 
@@ -155,6 +155,7 @@ impl Node {
         let events = Events::load(settings.edged.events, &settings.node.name, std::mem::take(&mut rows.events));
         let subscriptions = Subscriptions::load(std::mem::take(&mut rows.subscriptions));
         let service = Service::load(settings.servicebus.enabled, std::mem::take(&mut rows.targets));
+        let pod_records = std::mem::take(&mut rows.pod_records);
         let mut meta = Meta::load(&mut rows);
         let mut disk = Disk::new(restored.last);
         cluster::prune(&mut meta, &mut disk);
@@ -194,7 +195,9 @@ impl Node {
         if let Some(why) = newly_lost {
             node.distrust(why);
         }
+        node.pods.recall(pod_records);
         cluster::want_all(&node.meta, &mut node.pods, now);
+        node.pods.drop_unclaimed().for_each(|uid| node.disk.remove_lazily(Key::PodRecord(uid)));
         node.know_devices(now);
         node.work(now);
         node
@@ -345,6 +348,7 @@ impl Node {
         if self.facts_known {
             self.pods.work(now, &world);
         }
+        self.record_pods();
         self.tell_mappers(now);
         self.note_events(now);
         self.answer_watchers(now);
@@ -362,7 +366,9 @@ impl Node {
         if self.presence.is_registered() {
             self.recall_pods(now);
             self.ask(now);
-            reports::send(&self.pods, &mut self.requests, &mut self.link, now, &mut self.chance);
+            // Stopping and removing never wait for the disk.
+            let on_disk = if self.disk.trouble.is_some() { Ticket(u64::MAX) } else { self.disk.done() };
+            reports::send(&self.pods, on_disk, &mut self.requests, &mut self.link, now, &mut self.chance);
             while let Some((said, row)) = self.events.poll() {
                 row.into_iter().for_each(|row| self.disk.remove_lazily(row));
                 let resource = Resource::new(&said.namespace, kind::EVENT, &said.name).to_string();

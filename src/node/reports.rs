@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::chance::Chance;
+use super::ids::Ticket;
 use super::link::{Link, message};
 use super::now::Now;
 use super::packed::Packed;
@@ -27,11 +28,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// enough that a pulse is not late after a return.
 const WINDOW: usize = 16;
 
-/// Sends what is due, as far as the window allows.
-pub fn send(pods: &Pods, requests: &mut Requests, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+/// Sends what is due, as far as the window allows; of a pod whose record is not on
+/// disk nothing is said.
+pub fn send(pods: &Pods, on_disk: Ticket, requests: &mut Requests, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
     let is_report = |purpose: &Purpose| matches!(purpose, Purpose::PodStatus { .. } | Purpose::PodDelete(_));
     let mut room = WINDOW.saturating_sub(link.under_way(is_report));
-    for worker in pods.iter() {
+    for worker in pods.iter().filter(|worker| worker.recorded.is_none_or(|ticket| ticket <= on_disk)) {
         let Some(key) = due(worker) else { continue };
         if room == 0 {
             return;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{DeviceId, MapperName, ObjectName, PodUid, Ticket};
 use super::mappers::MapperRow;
+use super::pod::record::PodRecord;
 use super::twin::{ConfirmedRow, DeviceRow, PropertyRow, Text};
 
 /// Changes that reach the disk together or not at all.
@@ -59,6 +60,8 @@ pub enum Key {
     Mapper(MapperName),
     /// A Kubernetes Event that waits for the cloud.
     Event(Sequence),
+    /// What is kept of a pod beside its object.
+    PodRecord(PodUid),
 }
 
 /// Place of a row in a queue. On disk its bytes are in the order of the numbers, so
@@ -112,6 +115,8 @@ pub enum Row {
     Mapper(MapperRow),
     /// A Kubernetes Event.
     Event(EventRow),
+    /// When a pod began and what of it has ended.
+    PodRecord(PodRecord),
 }
 
 /// A service account token.
@@ -178,6 +183,8 @@ pub struct Rows {
     pub mappers: Vec<(MapperName, MapperRow)>,
     /// Kubernetes Events in the order they came.
     pub events: Vec<(Sequence, EventRow)>,
+    /// What is kept of pods beside their objects.
+    pub pod_records: Vec<(PodUid, PodRecord)>,
     count: usize,
 }
 
@@ -222,6 +229,7 @@ impl Rows {
             (Key::Target(path), Row::Target) => self.targets.push(path),
             (Key::Mapper(name), Row::Mapper(row)) => self.mappers.push((name, row)),
             (Key::Event(number), Row::Event(row)) => self.events.push((number, row)),
+            (Key::PodRecord(uid), Row::PodRecord(record)) => self.pod_records.push((uid, record)),
             (key, _) => return Err(key),
         }
         Ok(())

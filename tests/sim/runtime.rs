@@ -268,6 +268,12 @@ impl Runtime {
         }
     }
 
+    /// The runtime begins anew with an empty directory, and so do its logs.
+    pub fn wiped(&mut self) {
+        self.pods.clear();
+        self.logs.clear();
+    }
+
     /// Running containers: pod name and container, sorted.
     pub fn running(&self) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = self

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::order::is_initialized;
 use super::phase::Phase;
+use super::record::{self, PodEnd};
 use super::worker::{EVICTED, Fate, Worker};
 use crate::node::now::Now;
 use crate::wire::kube::Pod;
@@ -43,17 +44,20 @@ pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &
         ("ContainersReady", ready),
         ("PodScheduled", Verdict::YES),
     ];
-    let evicted = matches!(worker.fate, Fate::Failed { reason: EVICTED, .. }) || pod.status.conditions.iter().any(|told| told.kind == DISRUPTION);
+    let evicted = matches!(worker.fate, Fate::Failed { reason: EVICTED, .. })
+        || worker.end().is_some_and(PodEnd::is_eviction)
+        || pod.status.conditions.iter().any(|told| told.kind == DISRUPTION);
     let disruption = |(_, message): (&str, &str)| Verdict { holds: true, reason: "TerminationByKubelet", message: message.to_owned() };
     let disrupted = why.filter(|_| evicted).map(|why| (DISRUPTION, disruption(why)));
-    all.into_iter().chain(disrupted).map(|(kind, verdict)| condition(before, pod, kind, &verdict, now)).collect()
+    all.into_iter().chain(disrupted).map(|(kind, verdict)| condition(worker, before, pod, kind, &verdict, now)).collect()
 }
 
 fn initialized(worker: &Worker, pod: &Pod, phase: Phase) -> Verdict {
     if phase == Phase::Succeeded {
         return Verdict { reason: "PodCompleted", ..Verdict::YES };
     }
-    if is_initialized(worker, pod) {
+    let was_initialized = || record::told(worker, "Initialized").is_some_and(|told| told.status == "True");
+    if is_initialized(worker, pod) || was_initialized() {
         return Verdict::YES;
     }
     let waiting: Vec<&str> = pod
@@ -89,13 +93,14 @@ fn gates(pod: &Pod) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
-fn condition(before: &Value, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
+fn condition(worker: &Worker, before: &Value, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
     let status = if verdict.holds { "True" } else { "False" };
     let told = before["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == kind);
     let told = told.and_then(|condition| Some((condition["status"].as_str()?, condition["lastTransitionTime"].as_str()?)));
-    let shown =
-        || pod.status.conditions.iter().find(|condition| condition.kind == kind).map(|condition| (&*condition.status, &*condition.last_transition_time));
-    let since = told.or_else(shown).filter(|(told, _)| *told == status).map_or_else(|| rfc3339::seconds(now.wall.0), |(_, since)| since.to_owned());
+    let recorded = record::told(worker, kind);
+    let shown = pod.status.conditions.iter().find(|condition| condition.kind == kind);
+    let shown = recorded.as_ref().or(shown).map(|condition| (&*condition.status, &*condition.last_transition_time));
+    let since = told.or(shown).filter(|(told, _)| *told == status).map_or_else(|| rfc3339::seconds(now.wall.0), |(_, since)| since.to_owned());
     let mut condition = json!({ "type": kind, "status": status, "lastTransitionTime": since });
     if !verdict.reason.is_empty() {
         condition["reason"] = verdict.reason.into();

@@ -13,6 +13,7 @@ mod phase;
 mod plan;
 mod probe;
 mod probing;
+pub mod record;
 pub mod render;
 mod restart;
 pub mod status;
@@ -24,23 +25,31 @@ pub mod worker;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::ids::{ContainerId, OpId, PodKey, PodUid};
+use super::ids::{ContainerId, OpId, PodKey, PodUid, Ticket};
 use super::images::short;
 use super::machine::Facts;
 use super::now::{Mono, Now};
 use super::packed::Packed;
 use super::pressure::Pressure;
 use super::runtime::{Cgroup, Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
+use super::store::{Change, Key, Row};
 use crate::config;
 use crate::wire::kube::{self, Pod, PodStatus};
+use crate::wire::rfc3339;
 use phase::Phase;
 use plan::Next;
+use record::PodRecord;
+use view::View;
 use worker::{Fate, Worker};
 
 /// All pods, and what the runtime is asked to do for them.
 #[derive(Debug, Default)]
 pub struct Pods {
     workers: BTreeMap<PodUid, Worker>,
+    /// Of pods that are known to the disk and not wanted yet.
+    records: BTreeMap<PodUid, PodRecord>,
+    /// Pods whose record the disk does not know yet.
+    unrecorded: Vec<PodUid>,
     last_op: OpId,
     orders: VecDeque<Order>,
     /// Everything the runtime has was seen once since it was last reached.
@@ -79,7 +88,11 @@ impl Pods {
     pub fn want(&mut self, now: Now, pod: Rc<Pod>) {
         let uid = PodUid::from(pod.metadata.uid.as_str());
         let key = PodKey { namespace: pod.metadata.namespace.clone(), name: pod.metadata.name.clone() };
+        let record = self.records.remove(&uid);
         let worker = self.workers.entry(uid.clone()).or_insert_with(|| Worker::new(uid, key, None, now.wall));
+        if let Some(record) = record {
+            worker.recall(record);
+        }
         if worker.pod.is_none() {
             worker.fate = Fate::Run;
         }
@@ -96,6 +109,43 @@ impl Pods {
         self.want(now, pod);
         if let Some(worker) = self.workers.get_mut(&uid) {
             worker.restored = true;
+        }
+    }
+
+    /// The disk knew this of pods before this agent began.
+    pub fn recall(&mut self, records: Vec<(PodUid, PodRecord)>) {
+        self.records.extend(records);
+    }
+
+    /// Records of pods that nobody wants.
+    pub fn drop_unclaimed(&mut self) -> impl Iterator<Item = PodUid> {
+        std::mem::take(&mut self.records).into_keys()
+    }
+
+    /// The first record of a pod that is about to be wanted, unless it has one:
+    /// it goes to disk together with the pod.
+    pub fn begin_record(&mut self, now: Now, uid: &PodUid, status: &serde_json::Value) -> Option<Change> {
+        if self.records.contains_key(uid) || self.workers.get(uid).is_some_and(|worker| worker.record.is_some()) {
+            return None;
+        }
+        let told = status["startTime"].as_str().and_then(rfc3339::parse);
+        let record = PodRecord { started: told.unwrap_or(now.wall.0), ..PodRecord::default() };
+        self.records.insert(uid.clone(), record.clone());
+        Some(Change::set(Key::PodRecord(uid.clone()), Row::PodRecord(record)))
+    }
+
+    /// Records that the disk does not know yet.
+    pub fn unrecorded(&self) -> Vec<Change> {
+        let records = self.unrecorded.iter().filter_map(|uid| Some((uid.clone(), self.workers.get(uid)?.record.clone()?)));
+        records.map(|(uid, record)| Change::set(Key::PodRecord(uid), Row::PodRecord(record))).collect()
+    }
+
+    /// The disk is told of all records with this batch.
+    pub fn recorded(&mut self, ticket: Ticket) {
+        for uid in std::mem::take(&mut self.unrecorded) {
+            if let Some(worker) = self.workers.get_mut(&uid) {
+                worker.recorded = Some(ticket);
+            }
         }
     }
 
@@ -152,7 +202,7 @@ impl Pods {
         }
         for (uid, seen) in there {
             let mut worker = Worker::new(uid.clone(), seen.key.clone(), None, now.wall);
-            worker.seen = seen;
+            worker.seen = View::new(seen);
             self.workers.insert(uid, worker);
         }
     }
@@ -186,7 +236,7 @@ impl Pods {
             }
             None if !seen.is_empty() => {
                 let mut worker = Worker::new(seen.uid.clone(), seen.key.clone(), None, now.wall);
-                worker.seen = seen;
+                worker.seen = View::new(seen);
                 self.workers.insert(worker.uid.clone(), worker);
             }
             None => {}
@@ -265,9 +315,19 @@ impl Pods {
             }
         }
         let Some(pod) = worker.pod.clone() else { return };
+        if worker.ended_elsewhere(&pod) {
+            worker.told = true;
+            return;
+        }
         let host = status::Host { ips: &world.facts.ips, runtime: world.runtime };
-        if let Some(status) = status::status(worker, &pod, host, now) {
-            worker.status = Some(Packed::tree(&status));
+        let Some(status) = status::status(worker, &pod, host, now) else { return };
+        worker.status = Some(Packed::tree(&status));
+        // What is removed has no rows any more.
+        if worker.fate != Fate::Removed
+            && let Some(record) = worker.new_record(&pod, &status)
+        {
+            worker.record = Some(record);
+            self.unrecorded.push(uid.clone());
         }
     }
 

@@ -8,10 +8,9 @@ use crate::node::runtime::{ContainerState, FailedAt, Failure, Outcome, PodSeen};
 impl Worker {
     /// The runtime shows the pod so.
     pub(super) fn look(&mut self, now: Now, seen: PodSeen) {
-        if seen == self.seen {
+        if !self.seen.update(seen) {
             return;
         }
-        self.seen = seen;
         self.dirty = true;
         self.count_instances();
         self.attend_probes(now);

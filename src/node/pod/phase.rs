@@ -37,8 +37,12 @@ impl Phase {
     }
 }
 
-/// The phase by want and seen. A terminal phase that the cluster knows sticks.
+/// The phase by want and seen. A terminal phase that is on record, or that the
+/// cluster knows, sticks.
 pub fn phase(worker: &Worker, pod: &Pod) -> Phase {
+    if let Some(end) = worker.end() {
+        return end.phase();
+    }
     match pod.status.phase.as_str() {
         "Succeeded" => return Phase::Succeeded,
         "Failed" => return Phase::Failed,

@@ -289,7 +289,7 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
         Err(Wait::Unknown(_)) => return None,
         Err(Wait::Missing(what)) => return wait_with(worker, container, "CreateContainerConfigError", what),
     };
-    let replaces = worker.seen.earlier(&container.name).map(|seen| seen.id.clone()).collect();
+    let replaces = worker.seen.replaceable(&container.name).map(|seen| seen.id.clone()).collect();
     let start = Start {
         sandbox: worker.seen.sandbox()?.id.clone(),
         sandbox_config: sandbox,

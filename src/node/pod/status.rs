@@ -9,6 +9,7 @@ use super::conditions;
 use super::order::is_initialized;
 use super::phase::{Phase, phase};
 use super::render::{container_hash, qos};
+use super::terminal::started;
 use super::worker::{Fate, Worker};
 use crate::node::now::{Now, Wall};
 use crate::node::runtime::{ContainerSeen, ContainerState, Exit};
@@ -42,7 +43,7 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
     let main: Option<Vec<Value>> = pod.spec.containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
     let (init, main) = (init?, main?);
     status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &worker.status(), &main, now));
-    if !matches!(worker.fate, Fate::Rejected { .. }) {
+    if !worker.is_rejected() {
         if !init.is_empty() {
             status.insert("initContainerStatuses".into(), init.into());
         }
@@ -50,13 +51,15 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
         addresses(worker, pod, host, &mut status);
         status.insert("qosClass".into(), qos(pod).as_str().into());
     }
-    let told = &pod.status.start_time;
-    status.insert("startTime".into(), if told.is_empty() { rfc3339::seconds(worker.started.0) } else { told.clone() }.into());
+    status.insert("startTime".into(), rfc3339::seconds(started(worker, pod).0).into());
     Some(Value::Object(status))
 }
 
 /// Why the pod as a whole is as it is, when its containers do not tell.
 fn why<'a>(worker: &'a Worker, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
+    if let Some(end) = worker.end() {
+        return Some((&*end.reason, &*end.message)).filter(|(reason, _)| !reason.is_empty());
+    }
     // What the cluster was told of an end sticks, as its phase does.
     if matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") && !pod.status.reason.is_empty() {
         return Some((&pod.status.reason, &pod.status.message));
@@ -75,8 +78,11 @@ fn addresses(worker: &Worker, pod: &Pod, host: Host<'_>, status: &mut Map<String
         status.insert("hostIP".into(), ip.as_str().into());
         status.insert("hostIPs".into(), list(host.ips));
     }
-    let Some(sandbox) = worker.seen.sandbox() else { return };
-    let ips = if pod.spec.host_network { host.ips } else { &sandbox.ips };
+    let ips: &[String] = match (worker.end(), worker.seen.sandbox()) {
+        (Some(end), _) => &end.ips,
+        (None, Some(_)) if pod.spec.host_network => host.ips,
+        (None, sandbox) => sandbox.map_or(&[], |sandbox| &sandbox.ips),
+    };
     if let Some(ip) = ips.first() {
         status.insert("podIP".into(), ip.as_str().into());
         status.insert("podIPs".into(), list(ips));
@@ -85,10 +91,10 @@ fn addresses(worker: &Worker, pod: &Pod, host: Host<'_>, status: &mut Map<String
 
 fn container_status(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: Host<'_>) -> Option<Value> {
     let latest = worker.seen.latest(&container.name);
-    let previous = worker.seen.earlier(&container.name).find_map(ContainerSeen::exit);
+    let previous = worker.seen.earlier(&container.name).find_map(|seen| Some((seen, seen.exit()?)));
     let init = pod.spec.init_containers.iter().any(|other| other.name == container.name);
     let (state, last) = state(worker, pod, container, phase, host);
-    let last = last.or_else(|| previous.map(|exit| terminated(exit, worker.seen.earlier(&container.name).next(), host)));
+    let last = last.or_else(|| previous.map(|(seen, exit)| terminated(exit, Some(seen), host)));
     let running = state.get("running").is_some();
     let started = running && latest.is_some_and(|seen| worker.is_started(seen));
     let ready = match latest {
@@ -116,6 +122,7 @@ fn container_status(worker: &Worker, pod: &Pod, container: &Container, phase: Ph
 fn state(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: Host<'_>) -> (Value, Option<Value>) {
     let latest = worker.seen.latest(&container.name);
     let trouble = worker.trouble_of(&container.name);
+    let is_over = (worker.is_ending() || phase.is_terminal()) && worker.is_stopped();
     let waiting = |reason: &str, message: &str| {
         let mut waiting = json!({ "reason": reason });
         if !message.is_empty() {
@@ -132,7 +139,7 @@ fn state(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: 
                 Some(_) | None => (ended, None),
             }
         }
-        Some(ContainerState::Created | ContainerState::Unknown) | None if worker.is_ending() && worker.is_stopped() => (unknown(latest), None),
+        Some(ContainerState::Created | ContainerState::Unknown) | None if is_over => (unknown(latest), None),
         Some(ContainerState::Created | ContainerState::Unknown) | None => {
             match trouble.or(worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported")) {
                 Some(trouble) => (waiting(trouble.reason, &trouble.message), None),

@@ -1,7 +1,7 @@
 //! One pod on this node: what is wanted of it, what the runtime shows, and the
 //! little that must be remembered between two looks (back-offs, troubles,
-//! probes). Nothing here survives the agent, and nothing needs to: the plan is
-//! made anew from want and seen.
+//! probes). Only its record survives the agent, and nothing else needs to: the
+//! plan is made anew from want and seen.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,8 +9,10 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::probe::Probes;
+use super::record::PodRecord;
 use super::restart::BackOff;
-use crate::node::ids::{OpId, PodKey, PodUid};
+use super::view::View;
+use crate::node::ids::{OpId, PodKey, PodUid, Ticket};
 use crate::node::now::{Mono, Wall};
 use crate::node::packed::Packed;
 use crate::node::runtime::{ContainerSeen, Image, PodSeen, Prepare};
@@ -28,7 +30,11 @@ pub struct Worker {
     /// What shall become of it.
     pub fate: Fate,
     /// What the runtime shows.
-    pub seen: PodSeen,
+    pub seen: View,
+    /// What the disk knows of it beside its object.
+    pub record: Option<PodRecord>,
+    /// The batch with the newest record.
+    pub recorded: Option<Ticket>,
     /// The op in flight: at most one.
     pub doing: Option<(OpId, Doing)>,
     /// What the volumes were last made to hold.
@@ -174,7 +180,7 @@ pub struct Note {
 impl Worker {
     /// A pod nobody has looked at yet.
     pub fn new(uid: PodUid, key: PodKey, pod: Option<Rc<Pod>>, started: Wall) -> Self {
-        let seen = PodSeen { uid: uid.clone(), key: key.clone(), sandboxes: Vec::new(), containers: Vec::new() };
+        let seen = View::new(PodSeen { uid: uid.clone(), key: key.clone(), sandboxes: Vec::new(), containers: Vec::new() });
         let fate = if pod.is_some() { Fate::Run } else { Fate::Removed };
         Self {
             uid,
@@ -182,6 +188,8 @@ impl Worker {
             pod,
             fate,
             seen,
+            record: None,
+            recorded: None,
             doing: None,
             prepared: None,
             trouble: None,
@@ -224,7 +232,7 @@ impl Worker {
     /// How often a container was restarted, by its latest instance.
     pub fn restarts(&self, name: &str) -> Option<u32> {
         let ran = || self.containers.get(name).and_then(|memory| memory.ran);
-        self.seen.latest(name).map(|seen| seen.restarts).or_else(ran)
+        self.seen.latest(name).map(|seen| seen.restarts).max(ran())
     }
 
     /// The status as the cluster shall see it; null before there is one.
