@@ -31,6 +31,8 @@ mod requests;
 mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
+#[cfg(feature = "cloud")]
+mod updates;
 mod vectors;
 #[cfg(feature = "edgehub")]
 mod wire;

@@ -15,7 +15,6 @@ use super::meta::{Incoming, Meta, Verdict};
 use super::now::Now;
 use super::pod::Pods;
 use super::pod::render::needs;
-use super::pod::worker::Fate;
 use super::presence::News;
 use super::purpose::Purpose;
 use super::reports;
@@ -40,19 +39,31 @@ pub(super) enum Held {
     Mapper(CallId, dmi::Reply),
 }
 
-/// Pods that the disk knows are wanted.
+/// Pods that the disk knows are wanted: by the spec that was obeyed last.
 pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
     for (resource, json) in meta.all(kind::POD) {
-        match kube::read::<Pod>(&json.text()) {
+        let text = json.text();
+        let before = meta.uid(&resource.to_string()).and_then(|uid| meta.obeyed(&PodUid::from(uid)));
+        if let Some(Ok(before)) = before.map(|before| kube::read::<Pod>(&before)) {
+            pods.restore(now, Rc::new(before));
+        }
+        match kube::read::<Pod>(&text) {
             Ok(pod) => pods.restore(now, Rc::new(pod)),
-            Err(why) => log::error!(target: "metamanager", "stored object '{resource}' cannot be read: {why}"),
+            Err(why) => {
+                log::warn!(target: "metamanager", "pod '{resource}' is refused: {why}");
+                if let Ok(object) = kube::read::<kube::Object>(&text) {
+                    pods.want_malformed(now, object.metadata, &why);
+                }
+            }
         }
     }
 }
 
 /// ConfigMaps and secrets no stored pod refers to are forgotten.
 pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
-    let used: BTreeSet<String> = meta.all(kind::POD).filter_map(|(_, json)| kube::read::<Pod>(&json.text()).ok()).flat_map(|pod| names(&pod)).collect();
+    let newest = meta.all(kind::POD).map(|(_, json)| json.text());
+    let pods: Vec<String> = newest.chain(meta.all_obeyed().map(|(_, json)| json)).collect();
+    let used: BTreeSet<String> = pods.iter().filter_map(|json| kube::read::<Pod>(json).ok()).flat_map(|pod| names(&pod)).collect();
     let unused: Vec<String> = [kind::CONFIG_MAP, kind::SECRET]
         .iter()
         .flat_map(|of| meta.all(of))
@@ -156,6 +167,7 @@ impl Node {
                 self.requests.succeeded(&RequestKey::Object(incoming.name.clone()));
                 let mut changes = Meta::changes(&incoming);
                 if resource.kind == kind::POD {
+                    changes.extend(self.keep_obeyed(&incoming));
                     changes.extend(self.pods.begin_record(now, &PodUid::from(incoming.uid.as_str()), &incoming.status));
                 }
                 let ticket = self.disk.put(changes);
@@ -202,16 +214,6 @@ impl Node {
         }
     }
 
-    /// What must outlive the runtime's memory of pods is on disk before the
-    /// cluster is told.
-    pub(super) fn record_pods(&mut self) {
-        let changes = self.pods.unrecorded();
-        if !changes.is_empty() {
-            let ticket = self.disk.join(changes);
-            self.pods.recorded(ticket);
-        }
-    }
-
     /// Another pod of the same name is gone from the cluster.
     fn replace_older(&mut self, resource: &Resource, pod: &Pod) {
         let older: Vec<PodUid> = self
@@ -227,7 +229,7 @@ impl Node {
             .collect();
         for uid in older {
             self.pods.unwant(&uid);
-            self.disk.remove_lazily(Key::PodRecord(uid));
+            self.pod_rows_gone(&uid).into_iter().for_each(|change| self.disk.remove_lazily(change.key));
         }
     }
 
@@ -235,13 +237,8 @@ impl Node {
     fn malformed(&mut self, now: Now, resource: &Resource, incoming: &Incoming, why: &kube::Malformed) {
         log::warn!(target: "metamanager", "pod '{resource}' is refused: {why}");
         self.count("refused_objects");
-        let Ok(object) = kube::read::<kube::Object>(&incoming.json) else { return };
-        let uid = PodUid::from(object.metadata.uid.as_str());
-        self.pods.want(now, Rc::new(Pod { metadata: object.metadata, ..Pod::default() }));
-        if let Some(worker) = self.pods.get_mut(&uid)
-            && worker.fate == Fate::Run
-        {
-            worker.fate = Fate::Rejected { reason: "Malformed", message: format!("spec cannot be read: {why}") };
+        if let Ok(object) = kube::read::<kube::Object>(&incoming.json) {
+            self.pods.want_malformed(now, object.metadata, why);
         }
     }
 
@@ -287,8 +284,7 @@ impl Node {
                 .map(|worker| worker.uid.clone())
                 .collect();
             for uid in &gone {
-                changes.extend(self.meta.drop_tokens(uid));
-                changes.push(Change::remove(Key::PodRecord(uid.clone())));
+                changes.extend(self.pod_rows_gone(uid));
                 self.pods.unwant(uid);
             }
         }

@@ -24,6 +24,8 @@ use crate::wire::resource::{Resource, kind};
 pub struct Meta {
     objects: BTreeMap<String, Entry>,
     tokens: BTreeMap<TokenKey, Token>,
+    /// Pods as they were before an update that cannot be obeyed.
+    obeyed: BTreeMap<PodUid, Packed>,
     /// Removed, and on its way out of the disk; by name on the wire.
     leaving: BTreeMap<String, Ticket>,
 }
@@ -127,6 +129,9 @@ impl Meta {
                 entry.version = version;
             }
         }
+        for (uid, json) in std::mem::take(&mut rows.obeyed_pods) {
+            meta.obeyed.insert(uid, Packed::new(&json));
+        }
         for (key, TokenRow { token, issued, expires }) in std::mem::take(&mut rows.tokens) {
             meta.tokens.insert(key, Token { token: token.into(), issued: Wall(issued), expires: Wall(expires) });
         }
@@ -190,6 +195,32 @@ impl Meta {
     /// Everything up to this batch is on disk.
     pub fn settled(&mut self, ticket: Ticket) {
         self.leaving.retain(|_, leaving| *leaving > ticket);
+    }
+
+    /// The row for a pod that goes on as it was, whatever its object is now.
+    pub fn keep_obeyed(&mut self, uid: PodUid, json: String) -> Change {
+        self.obeyed.insert(uid.clone(), Packed::new(&json));
+        Change::set(Key::ObeyedPod(uid), Row::Object(json))
+    }
+
+    /// A pod as it was before an update that cannot be obeyed.
+    pub fn obeyed(&self, uid: &PodUid) -> Option<String> {
+        self.obeyed.get(uid).map(Packed::text)
+    }
+
+    /// All pods that go on as they were.
+    pub fn all_obeyed(&self) -> impl Iterator<Item = (&PodUid, String)> {
+        self.obeyed.iter().map(|(uid, json)| (uid, json.text()))
+    }
+
+    /// A pod is as its object says, or gone: the row to remove.
+    pub fn drop_obeyed(&mut self, uid: &PodUid) -> Option<Change> {
+        self.obeyed.remove(uid).map(|_| Change::remove(Key::ObeyedPod(uid.clone())))
+    }
+
+    /// The uid of a known object.
+    pub fn uid(&self, name: &str) -> Option<&str> {
+        self.objects.get(name).map(|entry| &*entry.uid)
     }
 
     /// The canonical JSON of an object.

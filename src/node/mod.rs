@@ -40,6 +40,7 @@ mod orphans;
 mod outbox;
 mod packed;
 pub mod pod;
+mod pod_rows;
 pub mod presence;
 mod pressure;
 mod purpose;

@@ -62,6 +62,9 @@ pub enum Key {
     Event(Sequence),
     /// What is kept of a pod beside its object.
     PodRecord(PodUid),
+    /// The object of a pod by whose spec it is cared for, while the newest one is
+    /// another that cannot be obeyed.
+    ObeyedPod(PodUid),
 }
 
 /// Place of a row in a queue. On disk its bytes are in the order of the numbers, so
@@ -185,6 +188,8 @@ pub struct Rows {
     pub events: Vec<(Sequence, EventRow)>,
     /// What is kept of pods beside their objects.
     pub pod_records: Vec<(PodUid, PodRecord)>,
+    /// JSON of pods by whose spec they are cared for, when that is not the newest.
+    pub obeyed_pods: Vec<(PodUid, String)>,
     count: usize,
 }
 
@@ -230,6 +235,7 @@ impl Rows {
             (Key::Mapper(name), Row::Mapper(row)) => self.mappers.push((name, row)),
             (Key::Event(number), Row::Event(row)) => self.events.push((number, row)),
             (Key::PodRecord(uid), Row::PodRecord(record)) => self.pod_records.push((uid, record)),
+            (Key::ObeyedPod(uid), Row::Object(json)) => self.obeyed_pods.push((uid, json)),
             (key, _) => return Err(key),
         }
         Ok(())

@@ -12,6 +12,8 @@ use crate::node::now::Now;
 use crate::wire::kube::Pod;
 use crate::wire::rfc3339;
 
+/// The condition of a pod whose newest spec is not the one that is obeyed.
+const UPDATE_REFUSED: &str = "selvedge.io/UpdateRefused";
 /// The condition of a pod that had to make room.
 const DISRUPTION: &str = "DisruptionTarget";
 
@@ -49,7 +51,20 @@ pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &
         || pod.status.conditions.iter().any(|told| told.kind == DISRUPTION);
     let disruption = |(_, message): (&str, &str)| Verdict { holds: true, reason: "TerminationByKubelet", message: message.to_owned() };
     let disrupted = why.filter(|_| evicted).map(|why| (DISRUPTION, disruption(why)));
-    all.into_iter().chain(disrupted).map(|(kind, verdict)| condition(worker, before, pod, kind, &verdict, now)).collect()
+    all.into_iter()
+        .chain(disrupted)
+        .chain(update_refused(worker, pod, before))
+        .map(|(kind, verdict)| condition(worker, before, pod, kind, &verdict, now))
+        .collect()
+}
+
+/// It is told while it holds, and taken back.
+fn update_refused(worker: &Worker, pod: &Pod, before: &Value) -> Option<(&'static str, Verdict)> {
+    let refused = worker.refused.update().map(|trouble| Verdict { holds: true, reason: trouble.reason, message: trouble.message.clone() });
+    let told = before["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == UPDATE_REFUSED);
+    let shown = pod.status.conditions.iter().any(|condition| condition.kind == UPDATE_REFUSED);
+    let verdict = refused.or_else(|| (told || shown).then(|| Verdict::no("", String::new())))?;
+    Some((UPDATE_REFUSED, verdict))
 }
 
 fn initialized(worker: &Worker, pod: &Pod, phase: Phase) -> Verdict {

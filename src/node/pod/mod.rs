@@ -7,6 +7,7 @@
 
 pub mod admit;
 mod conditions;
+pub mod obey;
 mod order;
 mod outcome;
 mod phase;
@@ -34,7 +35,7 @@ use super::pressure::Pressure;
 use super::runtime::{Cgroup, Failure, Op, Order, Outcome, PodSeen, ProbeKind, ProbeResult};
 use super::store::{Change, Key, Row};
 use crate::config;
-use crate::wire::kube::{self, Pod, PodStatus};
+use crate::wire::kube::{self, Malformed, ObjectMeta, Pod, PodStatus};
 use crate::wire::rfc3339;
 use phase::Phase;
 use plan::Next;
@@ -86,8 +87,22 @@ pub struct World<'a> {
 impl Pods {
     /// The cloud wants a pod, as far as the disk knows.
     pub fn want(&mut self, now: Now, pod: Rc<Pod>) {
-        let uid = PodUid::from(pod.metadata.uid.as_str());
-        let key = PodKey { namespace: pod.metadata.namespace.clone(), name: pod.metadata.name.clone() };
+        let worker = self.wanted(now, &pod.metadata);
+        worker.take(pod);
+        worker.dirty = true;
+    }
+
+    /// The cloud wants a pod whose spec cannot be read.
+    pub fn want_malformed(&mut self, now: Now, metadata: ObjectMeta, why: &Malformed) {
+        let worker = self.wanted(now, &metadata);
+        worker.take_malformed(metadata, why);
+        worker.dirty = true;
+    }
+
+    /// The pod that the cloud wants.
+    fn wanted(&mut self, now: Now, metadata: &ObjectMeta) -> &mut Worker {
+        let uid = PodUid::from(metadata.uid.as_str());
+        let key = PodKey { namespace: metadata.namespace.clone(), name: metadata.name.clone() };
         let record = self.records.remove(&uid);
         let worker = self.workers.entry(uid.clone()).or_insert_with(|| Worker::new(uid, key, None, now.wall));
         if let Some(record) = record {
@@ -96,11 +111,10 @@ impl Pods {
         if worker.pod.is_none() {
             worker.fate = Fate::Run;
         }
-        if pod.metadata.deletion_timestamp.is_some() && worker.fate != Fate::Removed {
+        if metadata.deletion_timestamp.is_some() && worker.fate != Fate::Removed {
             worker.fate = Fate::Deleted;
         }
-        worker.pod = Some(worker.with_status(pod));
-        worker.dirty = true;
+        worker
     }
 
     /// The cloud wanted a pod before this agent began.
@@ -411,16 +425,6 @@ impl Pods {
 }
 
 impl Worker {
-    /// A new spec comes without the status the cluster last showed.
-    fn with_status(&self, mut pod: Rc<Pod>) -> Rc<Pod> {
-        if let Some(before) = &self.pod
-            && pod.status == PodStatus::default()
-        {
-            Rc::make_mut(&mut pod).status = before.status.clone();
-        }
-        pod
-    }
-
     /// It takes room on the node.
     fn counts(&self) -> bool {
         match (&self.fate, &self.pod) {

@@ -3,6 +3,7 @@
 //!
 //! Source: edge-node.md 1.7 and 1.8.
 
+use super::restart::BackOff;
 use super::worker::Worker;
 use crate::node::now::{Mono, Now, Wall};
 use crate::node::runtime::ContainerState;
@@ -117,6 +118,8 @@ fn after_exit(worker: &Worker, container: &Container, finished: Wall, now: Now) 
 
 /// A start that is due, unless a failed pull or create bars it.
 fn barred(worker: &Worker, container: &Container, now: Now) -> Turn {
-    let until = worker.containers.get(&container.name).filter(|memory| memory.trouble.is_some()).map_or(Mono(0), |memory| memory.pulls.until());
+    let pull = worker.pulls.get(&container.image).map_or(Mono(0), BackOff::until);
+    let create = worker.containers.get(&container.name).map_or(Mono(0), |memory| memory.creates.until());
+    let until = pull.max(create);
     if until > now.mono { Turn::Wait { until, seconds: 0 } } else { Turn::Start }
 }

@@ -1,5 +1,7 @@
 //! What the end of a step, or a new look, changes about a pod.
 
+use super::restart::BackOff;
+use super::status::is_as_wanted;
 use super::worker::{Doing, Kill, Trouble, Worker};
 use crate::node::ids::ContainerId;
 use crate::node::now::Now;
@@ -59,16 +61,21 @@ impl Worker {
                     None => format!("Container image \"{}\" already present on machine", self.image_of(&name)),
                 };
                 self.note(false, "Pulled", message, Some(&name));
+                let wanted = self.image_of(&name).to_owned();
+                self.pulls.remove(&wanted);
                 let memory = self.memory(&name);
                 memory.image = Some(image);
-                memory.pulls = super::restart::BackOff::default();
                 memory.trouble = None;
             }
             (Doing::Start(name), _) => {
                 self.note(false, "Created", format!("Created container: {name}"), Some(&name));
                 self.note(false, "Started", format!("Started container {name}"), Some(&name));
+                let counts = !self.is_outdated(&name);
                 let memory = self.memory(&name);
-                memory.restarts.count(now);
+                if counts {
+                    memory.restarts.count(now);
+                }
+                memory.creates = BackOff::default();
                 memory.image = None;
                 memory.trouble = None;
                 memory.post_start = true;
@@ -88,7 +95,14 @@ impl Worker {
 
     fn whole_again(&mut self) {
         self.trouble = None;
-        self.retry = super::restart::BackOff::default();
+        self.retry = BackOff::default();
+    }
+
+    /// The newest instance was made from a spec that is not obeyed any more: it is
+    /// none of the present one's restarts.
+    fn is_outdated(&self, name: &str) -> bool {
+        let container = self.pod.as_ref().and_then(|pod| pod.container(name));
+        container.zip(self.seen.latest(name)).is_some_and(|(container, seen)| !is_as_wanted(seen, container))
     }
 
     fn image_of(&self, container: &str) -> &str {
@@ -103,7 +117,7 @@ impl Worker {
                 let reason = if at == FailedAt::Create { "CreateContainerError" } else { "RunContainerError" };
                 self.note(true, "Failed", format!("Error: {message}"), Some(&name));
                 let memory = self.memory(&name);
-                memory.pulls.count(now);
+                memory.creates.count(now);
                 memory.restarts.count(now);
                 memory.image = None;
                 memory.trouble = Some(Trouble { reason, message });
@@ -154,8 +168,7 @@ impl Worker {
             if reason == "ErrImageNeverPull" { message.clone() } else { format!("Failed to pull image \"{image}\": {message}") },
             Some(name),
         );
-        let memory = self.memory(name);
-        memory.pulls.count(now);
-        memory.trouble = Some(Trouble { reason, message });
+        self.pulls.entry(image).or_default().count(now);
+        self.memory(name).trouble = Some(Trouble { reason, message });
     }
 }

@@ -97,9 +97,7 @@ fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next 
     if let Some(next) = deadline(worker, pod, now) {
         return next;
     }
-    let refusals = render::refusals(pod);
-    if !refusals.is_empty() {
-        worker.trouble = Some(Trouble { reason: "Unsupported", message: refusals.join("; ") });
+    if worker.refused.pod().is_some() {
         return Next::Wait(None);
     }
     if let Some(next) = barred(worker, now) {
@@ -131,7 +129,7 @@ fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
     match render::prepare(&world.context(worker, pod)) {
         Ok(prepare) if worker.prepared.as_ref() == Some(&prepare) => None,
         Ok(prepare) => Some(Next::Do(Step::Prepare(prepare.clone()), Doing::Prepare(Box::new(prepare)))),
-        Err(_) if worker.prepared.is_some() => {
+        Err(_) if worker.prepared.is_some() || has_begun(worker) => {
             worker.wake_at(now.mono + LOOK_AGAIN, "missing object");
             None
         }
@@ -141,6 +139,13 @@ fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
             Some(Next::Wait(Some((now.mono + LOOK_AGAIN, "missing object"))))
         }
     }
+}
+
+/// Containers were made in the sandbox that is there, perhaps by an earlier agent:
+/// the volumes are there, too.
+fn has_begun(worker: &Worker) -> bool {
+    let sandbox = worker.seen.ready_sandbox();
+    sandbox.is_some_and(|sandbox| worker.seen.containers.iter().any(|container| container.sandbox == sandbox.id))
 }
 
 /// One sandbox, ready, with an address.
@@ -213,7 +218,7 @@ fn earlier(wake: Option<Mono>, at: Mono) -> Option<Mono> {
 
 fn back_off(worker: &mut Worker, container: &Container, seconds: u64) {
     if seconds == 0 {
-        return;
+        return pull_back_off(worker, container);
     }
     let message = format!(
         "back-off {} restarting failed container={} pod={}_{}({})",
@@ -232,6 +237,15 @@ fn back_off(worker: &mut Worker, container: &Container, seconds: u64) {
             Some(&container.name),
         );
         worker.memory(&container.name).trouble = Some(trouble);
+    }
+}
+
+/// Another container of the pod has the same image, and could not pull it.
+fn pull_back_off(worker: &mut Worker, container: &Container) {
+    if worker.pulls.contains_key(&container.image) && worker.trouble_of(&container.name).is_none() {
+        let message = format!("Back-off pulling image \"{}\"", container.image);
+        worker.note(true, "BackOff", message.clone(), Some(&container.name));
+        worker.memory(&container.name).trouble = Some(Trouble { reason: "ImagePullBackOff", message });
     }
 }
 

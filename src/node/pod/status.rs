@@ -66,9 +66,7 @@ fn why<'a>(worker: &'a Worker, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
     }
     match &worker.fate {
         Fate::Rejected { reason, message } | Fate::Failed { reason, message, .. } => Some((reason, message)),
-        Fate::Run | Fate::Deleted | Fate::Removed => {
-            worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported").map(|trouble| (trouble.reason, trouble.message.as_str()))
-        }
+        Fate::Run | Fate::Deleted | Fate::Removed => worker.refused.pod().map(|trouble| (trouble.reason, trouble.message.as_str())),
     }
 }
 
@@ -140,13 +138,11 @@ fn state(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: 
             }
         }
         Some(ContainerState::Created | ContainerState::Unknown) | None if is_over => (unknown(latest), None),
-        Some(ContainerState::Created | ContainerState::Unknown) | None => {
-            match trouble.or(worker.trouble.as_ref().filter(|trouble| trouble.reason == "Unsupported")) {
-                Some(trouble) => (waiting(trouble.reason, &trouble.message), None),
-                None if !pod.spec.init_containers.is_empty() && !is_initialized(worker, pod) => (waiting("PodInitializing", ""), None),
-                None => (waiting("ContainerCreating", ""), None),
-            }
-        }
+        Some(ContainerState::Created | ContainerState::Unknown) | None => match trouble.or(worker.refused.pod()) {
+            Some(trouble) => (waiting(trouble.reason, &trouble.message), None),
+            None if !pod.spec.init_containers.is_empty() && !is_initialized(worker, pod) => (waiting("PodInitializing", ""), None),
+            None => (waiting("ContainerCreating", ""), None),
+        },
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::obey::Refused;
 use super::probe::Probes;
 use super::record::PodRecord;
 use super::restart::BackOff;
@@ -25,8 +26,11 @@ pub struct Worker {
     pub uid: PodUid,
     /// Its name.
     pub key: PodKey,
-    /// Its spec; `None` for a pod that only the runtime knows.
+    /// Its newest metadata and the spec that is obeyed; `None` for a pod that only
+    /// the runtime knows.
     pub pod: Option<Rc<Pod>>,
+    /// What of its newest object is not obeyed.
+    pub refused: Refused,
     /// What shall become of it.
     pub fate: Fate,
     /// What the runtime shows.
@@ -43,6 +47,8 @@ pub struct Worker {
     pub trouble: Option<Trouble>,
     /// Waits of the whole pod after failures.
     pub retry: BackOff,
+    /// Waits between pulls, by image.
+    pub pulls: BTreeMap<String, BackOff>,
     /// What is remembered of its containers, by name.
     pub containers: BTreeMap<String, Memory>,
     /// When the node first heard of it.
@@ -131,8 +137,8 @@ pub struct Memory {
     pub image: Option<Image>,
     /// Waits between starts.
     pub restarts: BackOff,
-    /// Waits between pulls.
-    pub pulls: BackOff,
+    /// Waits after failures to create or start it.
+    pub creates: BackOff,
     /// Why it does not run.
     pub trouble: Option<Trouble>,
     /// Why it shall be stopped, and with which grace.
@@ -186,6 +192,7 @@ impl Worker {
             uid,
             key,
             pod,
+            refused: Refused::Nothing,
             fate,
             seen,
             record: None,
@@ -194,6 +201,7 @@ impl Worker {
             prepared: None,
             trouble: None,
             retry: BackOff::default(),
+            pulls: BTreeMap::new(),
             containers: BTreeMap::new(),
             started,
             adopted: false,

@@ -19,7 +19,7 @@ pub use action::action;
 pub use container::{Rendered, container, container_hash};
 pub use image::{auths, image_reference, pull_policy};
 pub use needs::{Needs, TokenRequest, needs};
-pub use refuse::{refusals, sysctl_forbidden};
+pub use refuse::{refusal, sysctl_forbidden};
 pub use resources::{Qos, cgroup, cgroups, classes, limit, qos, request, requests};
 pub use sandbox::{log_directory, log_directory_of, sandbox};
 pub use volume::prepare;

@@ -1,6 +1,8 @@
 //! What a pod asks that this agent cannot give, by the field's name. A pod is
 //! refused as a whole rather than run half obeyed.
 
+use std::collections::BTreeSet;
+
 use crate::config;
 use crate::wire::kube::{Container, Pod};
 
@@ -30,9 +32,24 @@ pub fn sysctl_forbidden(pod: &Pod, config: &config::Edged) -> Option<String> {
     pod.spec.security_context.sysctls.iter().map(|sysctl| sysctl.name.replace('/', ".")).find(|name| !allowed(name) || shared(name))
 }
 
+/// Fields that are told by name; of the rest only how many they are.
+const TOLD: usize = 10;
+
+/// What of a pod is not supported, by the fields' names; `None` when it can run.
+pub fn refusal(pod: &Pod) -> Option<String> {
+    let mut fields = refusals(pod);
+    if fields.len() > TOLD {
+        let more = fields.len() - TOLD;
+        fields.truncate(TOLD);
+        fields.push(format!("and {more} more"));
+    }
+    (!fields.is_empty()).then(|| fields.join("; "))
+}
+
 /// Fields that are there and not supported; none when the pod can run.
-pub fn refusals(pod: &Pod) -> Vec<String> {
+fn refusals(pod: &Pod) -> Vec<String> {
     let spec = &pod.spec;
+    let volumes = spec.volumes.iter().map(|volume| volume.name.as_str()).collect();
     let mut list = List(Vec::new());
     list.no("spec.ephemeralContainers", spec.ephemeral_containers.is_some());
     list.no("spec.resourceClaims", spec.resource_claims.is_some());
@@ -56,7 +73,7 @@ pub fn refusals(pod: &Pod) -> Vec<String> {
     }
     for (field, containers) in [("initContainers", &spec.init_containers), ("containers", &spec.containers)] {
         for (index, container) in containers.iter().enumerate() {
-            of_container(pod, &format!("spec.{field}[{index}]"), container, &mut list);
+            of_container(&volumes, &format!("spec.{field}[{index}]"), container, &mut list);
         }
     }
     list.0
@@ -76,13 +93,13 @@ impl List {
     }
 }
 
-fn of_container(pod: &Pod, field: &str, container: &Container, list: &mut List) {
+fn of_container(volumes: &BTreeSet<&str>, field: &str, container: &Container, list: &mut List) {
     list.no(&format!("{field}.volumeDevices"), container.volume_devices.is_some());
     list.no(&format!("{field}.resources.claims"), container.resources.claims.is_some());
     list.no(&format!("{field}.securityContext.seLinuxOptions"), container.security_context.se_linux_options.is_some());
     list.no(&format!("{field}.securityContext.appArmorProfile"), container.security_context.app_armor_profile.is_some());
     for (index, mount) in container.volume_mounts.iter().enumerate() {
-        if !pod.spec.volumes.iter().any(|volume| volume.name == mount.name) {
+        if !volumes.contains(mount.name.as_str()) {
             list.say(format!("{field}.volumeMounts[{index}].name: no volume \"{}\"", mount.name));
         }
         list.no(&format!("{field}.volumeMounts[{index}].recursiveReadOnly"), mount.recursive_read_only.as_deref() == Some("Enabled"));

@@ -1,0 +1,146 @@
+//! Which spec of a pod is obeyed: the newest that can be. What runs goes on being
+//! cared for by it when an update cannot be obeyed, and the rest of that update,
+//! such as a deletion, holds all the same.
+
+use std::rc::Rc;
+
+use super::render::{self, container_hash};
+use super::restart::BackOff;
+use super::worker::{Doing, Fate, Trouble, Worker};
+use crate::wire::kube::{Malformed, ObjectMeta, Pod, PodStatus};
+
+/// What of a pod's newest object cannot be obeyed, in words that name the fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Refused {
+    /// All of it can.
+    #[default]
+    Nothing,
+    /// The spec of before is obeyed.
+    Update(Trouble),
+    /// No spec of the pod ever could.
+    Pod(Trouble),
+}
+
+impl Refused {
+    /// Why the pod as a whole does not run.
+    pub fn pod(&self) -> Option<&Trouble> {
+        match self {
+            Self::Pod(trouble) => Some(trouble),
+            Self::Nothing | Self::Update(_) => None,
+        }
+    }
+
+    /// Why the newest spec is not the one that is obeyed.
+    pub fn update(&self) -> Option<&Trouble> {
+        match self {
+            Self::Update(trouble) => Some(trouble),
+            Self::Nothing | Self::Pod(_) => None,
+        }
+    }
+}
+
+/// Whether a spec can be obeyed, were it the first of its pod.
+pub fn is_obeyable(pod: &Pod) -> bool {
+    render::refusal(pod).is_none()
+}
+
+/// Why an update is not for a pod that is cared for by the spec of before.
+pub fn update_refusal(pod: &Pod) -> Option<String> {
+    render::refusal(pod).or_else(|| pod.all_containers().find_map(|container| render::image_reference(&container.image).err()))
+}
+
+impl Worker {
+    /// The newest object of the pod.
+    pub(super) fn take(&mut self, pod: Rc<Pod>) {
+        let pod = self.with_status(pod);
+        let unsupported = |message| Trouble { reason: "Unsupported", message };
+        let Some(before) = self.obeyed() else {
+            let refused = render::refusal(&pod).map_or(Refused::Nothing, |why| Refused::Pod(unsupported(why)));
+            self.pod = Some(pod);
+            return self.refuse(refused);
+        };
+        match update_refusal(&pod) {
+            Some(why) => {
+                self.pod = Some(Rc::new(keeping_spec(&before, pod.metadata.clone(), pod.spec.active_deadline_seconds, pod.status.clone())));
+                self.refuse(Refused::Update(unsupported(why)));
+            }
+            None => {
+                self.forget_outdated(&before, &pod);
+                self.pod = Some(pod);
+                self.refuse(Refused::Nothing);
+            }
+        }
+    }
+
+    /// The newest object of the pod cannot be read, but for its metadata.
+    pub(super) fn take_malformed(&mut self, metadata: ObjectMeta, why: &Malformed) {
+        let message = format!("spec cannot be read: {why}");
+        match self.obeyed() {
+            Some(before) => {
+                let pod = keeping_spec(&before, metadata, before.spec.active_deadline_seconds, before.status.clone());
+                self.pod = Some(Rc::new(pod));
+                self.refuse(Refused::Update(Trouble { reason: "Malformed", message }));
+            }
+            None => {
+                self.pod = Some(Rc::new(Pod { metadata, ..Pod::default() }));
+                if self.fate == Fate::Run {
+                    self.fate = Fate::Rejected { reason: "Malformed", message };
+                }
+            }
+        }
+    }
+
+    /// The pod by the spec that is obeyed.
+    fn obeyed(&self) -> Option<Rc<Pod>> {
+        self.pod.clone().filter(|pod| self.refused.pod().is_none() && !pod.spec.containers.is_empty())
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        if self.refused == refused {
+            return;
+        }
+        match &refused {
+            Refused::Nothing => {}
+            Refused::Pod(Trouble { reason, message }) => self.note(true, reason, message.clone(), None),
+            Refused::Update(Trouble { reason, message }) => {
+                self.note(true, reason, format!("the update is not applied, the pod goes on as before: {message}"), None);
+            }
+        }
+        self.refused = refused;
+    }
+
+    /// A new spec comes without the status the cluster last showed.
+    fn with_status(&self, mut pod: Rc<Pod>) -> Rc<Pod> {
+        if let Some(before) = &self.pod
+            && pod.status == PodStatus::default()
+        {
+            Rc::make_mut(&mut pod).status = before.status.clone();
+        }
+        pod
+    }
+
+    /// What is remembered of a container is so of its image: another one has its
+    /// own back-off, and is not started from what was pulled for the one before.
+    fn forget_outdated(&mut self, before: &Pod, pod: &Pod) {
+        for container in pod.all_containers() {
+            let Some(old) = before.container(&container.name) else { continue };
+            if old.image == container.image || container_hash(old) == container_hash(container) {
+                continue;
+            }
+            if matches!(&self.doing, Some((_, Doing::Image(name))) if *name == container.name) {
+                self.doing = None;
+            }
+            let memory = self.memory(&container.name);
+            memory.image = None;
+            memory.trouble = None;
+            memory.restarts = BackOff::default();
+            memory.creates = BackOff::default();
+        }
+    }
+}
+
+fn keeping_spec(before: &Pod, metadata: ObjectMeta, active_deadline_seconds: Option<i64>, status: PodStatus) -> Pod {
+    let mut spec = before.spec.clone();
+    spec.active_deadline_seconds = active_deadline_seconds;
+    Pod { metadata, spec, status }
+}
