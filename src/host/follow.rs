@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use smol::Async;
 
+use super::beneath;
+
 /// A log being read.
 pub struct Follower {
     path: PathBuf,
@@ -23,7 +25,7 @@ pub struct Follower {
 impl Follower {
     /// Opens a log; with `tail`, only its last lines are read.
     pub fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
-        let file = BufReader::new(File::open(path)?);
+        let file = BufReader::new(beneath::open_log(path)?);
         let mut follower = Self { path: path.to_owned(), file, partial: String::new(), ready: VecDeque::new(), watch: None };
         if let Some(tail) = tail {
             let mut last = VecDeque::with_capacity(tail.min(1024));
@@ -85,16 +87,22 @@ impl Follower {
             renewed |= event.events().intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
             gone |= event.events().contains(ReadFlags::DELETE_SELF);
         }
-        if renewed && self.path.exists() && self.next_is_end()? {
-            self.file = BufReader::new(File::open(&self.path)?);
+        if renewed {
+            self.renew()?;
         }
         Ok(!gone)
     }
 
-    /// Whether the file in hand is another one than the path names by now.
-    fn next_is_end(&self) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-        Ok(self.file.get_ref().metadata()?.ino() != std::fs::metadata(&self.path)?.ino())
+    /// Goes on with the file that has the name by now.
+    fn renew(&mut self) -> io::Result<()> {
+        let now = match beneath::open_log(&self.path) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if !beneath::is_same(self.file.get_ref(), &now)? {
+            self.file = BufReader::new(now);
+        }
+        Ok(())
     }
 }
 

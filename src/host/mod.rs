@@ -1,6 +1,7 @@
-//! The machine under the agent: clock, chance, tasks, signals, log, facts and
-//! the local socket. Nothing here knows anything of ours.
+//! The machine under the agent: clock, chance, tasks, signals, log, facts, the
+//! local socket, and files that others may write to. Nothing here knows anything of ours.
 
+pub mod beneath;
 pub mod chance;
 pub mod clock;
 pub mod follow;
