@@ -1,14 +1,18 @@
 //! A container's files on this machine, apart from volumes: log directory and
 //! links, /etc/hosts, last words. Blocking; run off the loop's thread.
+//!
+//! Containers reach some of them, so below the directories of the configuration
+//! no link is followed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode};
 
+use crate::host::beneath::{self, Dir, at};
 use crate::node::ids::{PodKey, PodUid};
 
 /// Bytes of a termination message that count.
@@ -21,33 +25,52 @@ const LOG_TAIL: u64 = 64 << 10;
 /// Longest file name.
 const NAME_MAX: usize = 255;
 
-/// Says which path an error is about.
-pub(super) fn at<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|cause| io::Error::new(cause.kind(), format!("'{}': {cause}", path.display())))
-}
+/// How far below a directory of its own the agent has a file for last words,
+/// `UID/containers/NAME/NUMBER`.
+const WORDS_DEPTH: usize = 4;
 
-/// Makes a directory and those above it; those that are there stay as they are.
-pub(super) fn directory(path: &Path, mode: u32) -> io::Result<()> {
-    at(path, DirBuilder::new().recursive(true).mode(mode).create(path))
+/// Makes a directory below another and those between; those that are there stay
+/// as they are.
+pub(super) fn directory(base: &Path, path: &Path, mode: u32) -> io::Result<Dir> {
+    let (base, rest) = Dir::base(base, path)?;
+    base.make_dir(rest, mode)
 }
 
 /// Writes a managed /etc/hosts. In place: running containers have this very
 /// file mounted.
-pub(super) fn hosts(path: &Path, content: &str) -> io::Result<()> {
-    if fs::read(path).is_ok_and(|there| there == content.as_bytes()) {
-        return Ok(());
+pub(super) fn hosts(root: &Path, path: &Path, content: &str) -> io::Result<()> {
+    let (above, name) = parent(root, path)?;
+    let written = match above.write(name) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => above.create(name, 0o644)?.write_all(content.as_bytes()),
+        file => rewrite(&mut file?, content.as_bytes()),
+    };
+    at(path, written)
+}
+
+/// A container may have made it as long as it likes.
+fn rewrite(file: &mut File, content: &[u8]) -> io::Result<()> {
+    let mut there = Vec::new();
+    file.take(content.len() as u64 + 1).read_to_end(&mut there)?;
+    if there != content {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(content)?;
+        rustix::fs::fchmod(&*file, Mode::from_raw_mode(0o644))?;
     }
-    at(path, parent(path).and_then(|()| fs::write(path, content)).and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o644))))
+    Ok(())
 }
 
 /// Makes the file for a container's last words, writable for whoever runs in it.
-pub(super) fn termination_log(path: &Path) -> io::Result<()> {
-    let make = || File::create(path).and_then(|file| file.set_permissions(Permissions::from_mode(0o666)));
-    at(path, parent(path).and_then(|()| make()))
+pub(super) fn termination_log(root: &Path, path: &Path) -> io::Result<()> {
+    let (above, name) = parent(root, path)?;
+    above.remove_tree(name)?;
+    above.create(name, 0o666).map(drop)
 }
 
-fn parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |above| directory(above, 0o750))
+/// The directory something of a pod is in, made when missing, and its name.
+fn parent<'a>(root: &Path, path: &'a Path) -> io::Result<(Dir, &'a OsStr)> {
+    let above = directory(root, path.parent().unwrap_or(root), 0o750)?;
+    Ok((above, path.file_name().unwrap_or_default()))
 }
 
 /// `POD_NAMESPACE_CONTAINER-ID.log`, the front cut when that is too long for a
@@ -61,65 +84,57 @@ pub(super) fn link_name(pod: &str, namespace: &str, container: &str, id: &str) -
 
 /// Links a container's log where log shippers look for it.
 pub(super) fn link_log(directory_of_links: &Path, name: &str, log: &Path) -> io::Result<()> {
-    directory(directory_of_links, 0o755)?;
-    let link = directory_of_links.join(name);
-    remove_file(&link)?;
-    at(&link, symlink(log, &link))
+    let links = directory(directory_of_links, directory_of_links, 0o755)?;
+    links.remove_file(name)?;
+    links.symlink(log, name)
 }
 
-/// Removes a file; one that is not there is removed.
-pub(super) fn remove_file(path: &Path) -> io::Result<()> {
-    at(path, or_absent(fs::remove_file(path)))
+/// Removes a directory below another and all in it, unless something is mounted
+/// there.
+pub(super) fn remove_tree(base: &Path, path: &Path) -> io::Result<()> {
+    present(Dir::open(base))?.map_or(Ok(()), |dir| dir.remove_tree(path.strip_prefix(base).unwrap_or(path)))
 }
 
-/// Removes a directory and all in it, unless something is mounted below.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    if let Some(mount) = mounts_below(path)?.first() {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("'{}': something is mounted at '{}'", path.display(), mount.display())));
-    }
-    at(path, or_absent(fs::remove_dir_all(path)))
-}
-
-fn or_absent(result: io::Result<()>) -> io::Result<()> {
+/// `None` for what is not there.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
-}
-
-fn mounts_below(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    // The fifth field; a space in it is written \040.
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(point.replace("\\040", " ")));
-    Ok(points.filter(|point| point.starts_with(path)).collect())
 }
 
 /// Pods that have a directory or logs; the name is empty where there is no log
 /// directory, which alone tells it. What looks like no pod's is not listed.
 pub(super) fn pods(root: &Path, logs: &Path) -> Vec<(PodUid, PodKey)> {
-    let named = names(logs).filter_map(|directory| {
+    let named = Dir::open(logs).map(|logs| names(&logs)).unwrap_or_default().into_iter();
+    let named = named.filter_map(|directory| {
         let [uid, name, namespace] = directory.rsplitn(3, '_').collect::<Vec<_>>().try_into().ok()?;
         is_uid(uid).then(|| (uid.into(), PodKey { namespace: namespace.to_owned(), name: name.to_owned() }))
     });
-    let bare = names(&root.join("pods")).filter(|uid| is_uid(uid)).map(|uid| (uid.as_str().into(), PodKey { namespace: String::new(), name: String::new() }));
+    let bare = Dir::open(root).and_then(|root| root.dir("pods")).map(|pods| names(&pods));
+    let bare = bare
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|uid| is_uid(uid))
+        .map(|uid| (uid.as_str().into(), PodKey { namespace: String::new(), name: String::new() }));
     let mut pods: BTreeMap<PodUid, PodKey> = bare.collect();
     pods.extend(named);
     pods.into_iter().collect()
 }
 
 /// Names of the directories in one; none when it cannot be read.
-fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).filter_map(|entry| entry.file_name().into_string().ok())
+fn names(directory: &Dir) -> Vec<String> {
+    let entries = directory.entries().unwrap_or_default().into_iter();
+    entries.filter(|(_, kind)| *kind == FileType::Directory).filter_map(|(name, _)| name.into_string().ok()).collect()
 }
 
 /// The highest N of each `CONTAINER/N.log`, rotated ones included.
-pub(super) fn last_logs(logs: &Path) -> BTreeMap<String, u32> {
+pub(super) fn last_logs(logs: &Dir) -> BTreeMap<String, u32> {
     let number = |container: &str| {
-        let files = fs::read_dir(logs.join(container)).into_iter().flatten().flatten();
-        files.filter_map(|file| file.file_name().to_str()?.split_once(".log")?.0.parse().ok()).max()
+        let files = logs.dir(container).and_then(|container| container.entries()).unwrap_or_default();
+        files.iter().filter_map(|(file, _)| file.to_str()?.split_once(".log")?.0.parse().ok()).max()
     };
-    names(logs).filter_map(|container| number(&container).map(|number| (container, number))).collect()
+    names(logs).into_iter().filter_map(|container| number(&container).map(|number| (container, number))).collect()
 }
 
 fn is_uid(text: &str) -> bool {
@@ -128,43 +143,37 @@ fn is_uid(text: &str) -> bool {
 
 /// Removes a log, what was rotated from it, and the link to it.
 pub(super) fn remove_log(log: &Path, link: &Path) -> io::Result<()> {
-    remove_file(link)?;
-    for old in rotated(log)? {
-        remove_file(&old)?;
+    at(link, present(fs::remove_file(link)))?;
+    let Some((directory, name)) = place_of_log(log)? else { return Ok(()) };
+    for old in rotated(&directory, &name)? {
+        directory.remove_file(old)?;
     }
-    remove_file(log)
+    directory.remove_file(name)
+}
+
+/// The directory of a log and its name there; `None` when there is none.
+pub(super) fn place_of_log(log: &Path) -> io::Result<Option<(Dir, OsString)>> {
+    let Some(name) = log.file_name() else { return Ok(None) };
+    let found = beneath::split(log, beneath::LOG_DEPTH).and_then(|(base, rest)| base.dir(rest.parent().unwrap_or(Path::new(""))));
+    Ok(present(found)?.map(|directory| (directory, name.to_owned())))
 }
 
 /// Links into a pod's log directory that a crash left behind.
 pub(super) fn remove_links_into(links: &Path, logs: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(links) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => at(links, other)?,
-    };
-    for entry in entries {
-        let link = entry?.path();
-        if fs::read_link(&link).is_ok_and(|target| target.starts_with(logs)) {
-            remove_file(&link)?;
+    let Some(links) = present(Dir::open(links))? else { return Ok(()) };
+    for (link, _) in links.entries()? {
+        if links.read_link(&link).is_some_and(|target| target.starts_with(logs)) {
+            links.remove_file(&link)?;
         }
     }
     Ok(())
 }
 
 /// `LOG.YYYYMMDD-HHMMSS`, oldest first.
-pub(super) fn rotated(log: &Path) -> io::Result<Vec<PathBuf>> {
-    let (Some(directory), Some(name)) = (log.parent(), log.file_name()) else { return Ok(Vec::new()) };
-    let start = format!("{}.", name.to_string_lossy());
-    let entries = match fs::read_dir(directory) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => at(directory, other)?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start)) {
-            found.push(path);
-        }
-    }
+pub(super) fn rotated(directory: &Dir, log: &OsStr) -> io::Result<Vec<OsString>> {
+    let start = format!("{}.", log.to_string_lossy());
+    let names = directory.entries()?.into_iter().map(|(name, _)| name);
+    let mut found: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(&start)).collect();
     found.sort();
     Ok(found)
 }
@@ -180,7 +189,7 @@ pub(super) struct LastWords {
 impl LastWords {
     /// Reads them. What cannot be read was not said.
     pub(super) fn read(&self) -> String {
-        let said = self.file.as_deref().and_then(|path| open(path).ok()).map(start_of).unwrap_or_default();
+        let said = self.file.as_deref().and_then(|path| open(path, WORDS_DEPTH).ok()).map(start_of).unwrap_or_default();
         if !said.is_empty() {
             return said;
         }
@@ -188,11 +197,11 @@ impl LastWords {
     }
 }
 
-/// A container may have written anything here: no link is followed, no pipe
-/// waited for.
-fn open(path: &Path) -> io::Result<File> {
-    let file = File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+/// A container may have put anything here: no link is followed, no pipe waited
+/// for.
+fn open(path: &Path, depth: usize) -> io::Result<File> {
+    let (base, rest) = beneath::split(path, depth)?;
+    base.read(rest)
 }
 
 fn start_of(file: File) -> String {
@@ -203,7 +212,7 @@ fn start_of(file: File) -> String {
 }
 
 fn tail(path: &Path) -> io::Result<String> {
-    let mut file = open(path)?;
+    let mut file = open(path, beneath::LOG_DEPTH)?;
     let start = file.metadata()?.len().saturating_sub(LOG_TAIL);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
@@ -230,10 +239,11 @@ fn last_lines(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("selvedge-files-{name}-{}", std::process::id()));
-        remove_tree(&path).unwrap();
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         path
     }
@@ -245,8 +255,8 @@ mod tests {
             fs::create_dir_all(logs.join(container)).unwrap();
             files.iter().for_each(|file| fs::write(logs.join(container).join(file), "").unwrap());
         }
-        assert_eq!(last_logs(&logs), BTreeMap::from([("web".to_owned(), 10), ("side".to_owned(), 0)]));
-        assert_eq!(last_logs(Path::new("/nowhere")), BTreeMap::new());
+        symlink(logs.join("web"), logs.join("link")).unwrap();
+        assert_eq!(last_logs(&Dir::open(&logs).unwrap()), BTreeMap::from([("web".to_owned(), 10), ("side".to_owned(), 0)]));
         fs::remove_dir_all(logs).unwrap();
     }
 
@@ -285,7 +295,7 @@ mod tests {
         symlink(at.join("long"), at.join("link")).unwrap();
         let read = |name: &str| LastWords { file: Some(at.join(name)), log: None }.read().len();
         assert_eq!((read("long"), read("link"), read("none")), (4096, 0, 0));
-        remove_tree(&at).unwrap();
+        fs::remove_dir_all(&at).unwrap();
     }
 
     #[test]
@@ -303,7 +313,7 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         assert_eq!(left.len(), 3, "{left:?}");
         assert!(fs::read_dir(&links).unwrap().next().is_none());
-        remove_tree(&at).unwrap();
+        fs::remove_dir_all(&at).unwrap();
     }
 
     #[test]
@@ -314,7 +324,48 @@ mod tests {
 
     #[test]
     fn a_directory_with_a_mount_below_is_not_removed() {
-        let below = remove_tree(Path::new("/proc")).unwrap_err();
+        let below = remove_tree(Path::new("/"), Path::new("/proc")).unwrap_err();
         assert_eq!(below.kind(), io::ErrorKind::ResourceBusy);
+    }
+
+    #[test]
+    fn what_a_container_put_in_place_of_its_files_is_not_touched() {
+        let root = scratch("swapped");
+        let victim = root.join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        let (hosts_file, words) = (root.join("pods/u/etc-hosts"), root.join("pods/u/containers/c/0"));
+        hosts(&root, &hosts_file, "one").unwrap();
+        fs::write(&hosts_file, "x".repeat(1 << 20)).unwrap();
+        hosts(&root, &hosts_file, "two").unwrap();
+        assert_eq!(fs::read_to_string(&hosts_file).unwrap(), "two");
+        termination_log(&root, &words).unwrap();
+        for file in [&hosts_file, &words] {
+            fs::remove_file(file).unwrap();
+            symlink(&victim, file).unwrap();
+        }
+        assert!(hosts(&root, &hosts_file, "three").is_err());
+        termination_log(&root, &words).unwrap();
+        let mode = fs::symlink_metadata(&words).unwrap().permissions().mode();
+        assert_eq!((mode, fs::read_to_string(&victim).unwrap().as_str()), (0o100_666, "untouched"));
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_log_behind_a_link_is_neither_read_nor_removed() {
+        let at = scratch("swapped-logs");
+        let victim = at.join("victim");
+        fs::create_dir_all(&victim).unwrap();
+        fs::create_dir_all(at.join("logs/pod")).unwrap();
+        for name in ["0.log", "0.log.20260101-000000"] {
+            fs::write(victim.join(name), "T stderr F secret\n").unwrap();
+        }
+        symlink(&victim, at.join("logs/pod/c")).unwrap();
+        let log = at.join("logs/pod/c/0.log");
+        assert_eq!(LastWords { file: None, log: Some(log.clone()) }.read(), "");
+        assert!(beneath::open_log(&log).is_err() && remove_log(&log, &at.join("none")).is_err());
+        remove_tree(&at.join("logs"), &at.join("logs/pod")).unwrap();
+        remove_log(&log, &at.join("none")).unwrap();
+        assert_eq!(fs::read_dir(&victim).unwrap().count(), 2);
+        fs::remove_dir_all(&at).unwrap();
     }
 }

@@ -157,6 +157,7 @@ impl Bench {
             hosts: None,
             termination_log: words,
             sub_paths: Vec::new(),
+            mount_points: Vec::new(),
             replaces: Vec::new(),
         }))
     }
@@ -285,7 +286,8 @@ async fn a_log_is_moved_aside(bench: &mut Bench, web: &ContainerId) {
     // Orders are carried out side by side; an answered op that comes after the
     // call shows that the call was made.
     let log = bench.logs().join("web/0.log");
-    while files::rotated(&log).unwrap().is_empty() || !log.exists() {
+    let (directory, name) = files::place_of_log(&log).unwrap().unwrap();
+    while files::rotated(&directory, &name).unwrap().is_empty() || !log.exists() {
         bench.ensure(IMAGE, true).await.unwrap();
     }
 }

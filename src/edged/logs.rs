@@ -7,7 +7,7 @@
 //! nothing wakes while none runs. The price is that a container which writes
 //! very fast gets past its limit by what it writes in a minute.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use smol::Timer;
 use time::OffsetDateTime;
 
 use super::{Shell, files};
+use crate::host::beneath::Dir;
 use crate::host::clock;
 use crate::node::ids::ContainerId;
 
@@ -41,8 +42,18 @@ pub(super) async fn watch(shell: Rc<Shell>) {
 
 fn grown(mut logs: Vec<(ContainerId, PathBuf)>, limit: u64) -> Vec<(ContainerId, PathBuf)> {
     // What cannot be looked at has not grown.
-    logs.retain(|(_, log)| fs::metadata(log).is_ok_and(|log| log.len() > limit));
+    logs.retain(|(_, log)| size(log).is_ok_and(|size| size > limit));
     logs
+}
+
+fn size(log: &Path) -> io::Result<u64> {
+    let (directory, name) = place(log)?;
+    let stat = directory.stat(name)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+fn place(log: &Path) -> io::Result<(Dir, OsString)> {
+    Ok(files::place_of_log(log)?.ok_or(io::ErrorKind::NotFound)?)
 }
 
 /// Moves the log of one container aside, whatever its size.
@@ -56,15 +67,19 @@ pub(super) async fn rotate(shell: &Shell, container: &ContainerId) {
 
 async fn move_aside(shell: &Shell, container: &ContainerId, log: &Path) {
     let (from, keep) = (log.to_owned(), usize::try_from(shell.config.log_max_files).unwrap_or(usize::MAX));
-    let to = name_of_old(log, calendar());
-    let aside = to.clone();
-    let moved = shell.on_disk(move || prune(&from, keep.saturating_sub(2)).and_then(|()| files::at(&from, fs::rename(&from, &aside)))).await;
-    if let Err(cause) = moved {
-        return shell.odd(&format!("log of container '{container}' stays"), &cause);
-    }
+    let work = move || {
+        let (directory, name) = place(&from)?;
+        prune(&directory, &name, keep.saturating_sub(2))?;
+        let old = name_of_old(&name, calendar());
+        directory.rename(&name, &old)?;
+        Ok::<_, io::Error>((directory, old, name))
+    };
+    let (directory, old, name) = match shell.on_disk(work).await {
+        Ok(moved) => moved,
+        Err(cause) => return shell.odd(&format!("log of container '{container}' stays"), &cause),
+    };
     if let Err(cause) = shell.client.reopen_container_log(&container.as_str().into()).await {
-        let back = log.to_owned();
-        if let Err(worse) = shell.on_disk(move || files::at(&to, fs::rename(&to, &back))).await {
+        if let Err(worse) = shell.on_disk(move || directory.rename(old, name)).await {
             shell.odd("log could not be moved back", &worse);
         }
         return shell.odd(&format!("log of container '{container}' stays"), &cause);
@@ -73,16 +88,16 @@ async fn move_aside(shell: &Shell, container: &ContainerId, log: &Path) {
 }
 
 /// Removes the oldest beyond `keep`.
-fn prune(log: &Path, keep: usize) -> io::Result<()> {
-    let old = files::rotated(log)?;
-    old[..old.len().saturating_sub(keep)].iter().try_for_each(|path| files::remove_file(path))
+fn prune(directory: &Dir, log: &OsStr, keep: usize) -> io::Result<()> {
+    let old = files::rotated(directory, log)?;
+    old[..old.len().saturating_sub(keep)].iter().try_for_each(|name| directory.remove_file(name))
 }
 
 /// `LOG.YYYYMMDD-HHMMSS`, as kubelet has it, so log shippers know them.
-fn name_of_old(log: &Path, at: OffsetDateTime) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
+fn name_of_old(log: &OsStr, at: OffsetDateTime) -> OsString {
+    let mut name = log.to_owned();
     name.push(format!(".{:04}{:02}{:02}-{:02}{:02}{:02}", at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second()));
-    name.into()
+    name
 }
 
 fn calendar() -> OffsetDateTime {
@@ -96,6 +111,6 @@ mod tests {
     #[test]
     fn an_old_log_is_named_by_the_second() {
         let at = OffsetDateTime::from_unix_timestamp(1_767_225_661).unwrap();
-        assert_eq!(name_of_old(Path::new("/l/0.log"), at), Path::new("/l/0.log.20260101-000101"));
+        assert_eq!(name_of_old(OsStr::new("0.log"), at), "0.log.20260101-000101");
     }
 }

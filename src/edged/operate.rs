@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use smol::channel::{Receiver, bounded};
 
 use super::grpc::Error;
 use super::{Shell, cgroup, files, images, probe, seen, subpath, volumes};
+use crate::config;
 use crate::host::clock;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;
 use crate::node::pod::render::log_directory_of;
-use crate::node::runtime::{Action, FailedAt, Failure, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop};
+use crate::node::runtime::{Action, FailedAt, Failure, MountPoint, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop, SubPath};
 use crate::wire::cri;
 
 /// What a process gets between TERM and KILL at least, however long its hook
@@ -97,13 +99,12 @@ pub(super) fn refused(at: FailedAt) -> impl Fn(Error) -> Failure {
 }
 
 async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, Failure> {
-    let (root, uid, systemd) = (shell.config.root.clone(), uid.to_string(), shell.systemd.get());
+    let (config, uid, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
     let work = move || {
-        files::directory(&pod_directory(&root, &uid), 0o750).map_err(failed(FailedAt::Volume))?;
-        files::directory(Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Volume))?;
+        let logs = files::directory(&config.pod_logs, Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Volume))?;
         cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
-        volumes::setup(&root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))?;
-        Ok(Outcome::Prepared(files::last_logs(Path::new(&wish.logs))))
+        volumes::setup(&config.root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))?;
+        Ok(Outcome::Prepared(files::last_logs(&logs)))
     };
     shell.on_disk(work).await
 }
@@ -116,10 +117,6 @@ pub(super) async fn weigh(shell: &Shell) {
     if let Err(cause) = shell.on_disk(work).await {
         log::warn!(target: "edged", "classes of pods are not weighed: {cause}");
     }
-}
-
-fn pod_directory(root: &Path, uid: &str) -> PathBuf {
-    root.join("pods").join(uid)
 }
 
 async fn make_sandbox(shell: &Shell, uid: &PodUid, config: cri::PodSandboxConfig) -> Result<Outcome, Failure> {
@@ -158,23 +155,47 @@ async fn start(shell: &Shell, uid: &PodUid, mut start: Start) -> Result<Outcome,
 
 /// Files the container needs before it can be created.
 async fn lay_out(shell: &Shell, start: &Start, log: &Path) -> Result<(), Failure> {
-    let (log, hosts, words, parts) = (log.to_owned(), start.hosts.clone(), start.termination_log.clone(), start.sub_paths.clone());
-    let work = move || {
-        if let Some(directory) = log.parent() {
-            files::directory(directory, 0o755).map_err(failed(FailedAt::Create))?;
-        }
-        if let Some((path, content)) = hosts {
-            files::hosts(Path::new(&path), &content).map_err(failed(FailedAt::Create))?;
-        }
-        if !words.is_empty() {
-            files::termination_log(Path::new(&words)).map_err(failed(FailedAt::Create))?;
-        }
-        for part in parts {
-            subpath::bind(Path::new(&part.root), &part.path, Path::new(&part.target)).map_err(failed(FailedAt::Create))?;
-        }
-        Ok(())
-    };
+    let (config, start, log) = (shell.config.clone(), Files::of(start), log.to_owned());
+    let work = move || start.lay_out(&config, &log).map_err(failed(FailedAt::Create));
     shell.on_disk(work).await
+}
+
+/// What a container needs on this machine.
+struct Files {
+    hosts: Option<(String, String)>,
+    termination_log: String,
+    parts: Vec<SubPath>,
+    /// The volume's place, the path within, and what will be mounted there.
+    mount_points: Vec<(String, String, String)>,
+}
+
+impl Files {
+    fn of(start: &Start) -> Self {
+        let place = |mount: usize| start.config.mounts.get(mount).map(|mount| mount.host_path.clone());
+        let point = |point: &MountPoint| Some((place(point.volume)?, point.path.clone(), place(point.mount)?));
+        Self {
+            hosts: start.hosts.clone(),
+            termination_log: start.termination_log.clone(),
+            parts: start.sub_paths.clone(),
+            mount_points: start.mount_points.iter().filter_map(point).collect(),
+        }
+    }
+
+    fn lay_out(&self, config: &config::Edged, log: &Path) -> io::Result<()> {
+        let root = &config.root;
+        if let Some(directory) = log.parent() {
+            files::directory(&config.pod_logs, directory, 0o755)?;
+        }
+        if let Some((path, content)) = &self.hosts {
+            files::hosts(root, Path::new(path), content)?;
+        }
+        if !self.termination_log.is_empty() {
+            files::termination_log(root, Path::new(&self.termination_log))?;
+        }
+        self.parts.iter().try_for_each(|part| subpath::bind(root, part))?;
+        let mut points = self.mount_points.iter();
+        points.try_for_each(|(volume, path, source)| volumes::make_mount_point(root, Path::new(volume), Path::new(path), Path::new(source)))
+    }
 }
 
 async fn post_start(shell: &Shell, container: &ContainerId, hook: &Action) -> Result<Outcome, Failure> {
@@ -292,13 +313,12 @@ async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroups: Vec<String>) -
     let work = move || {
         subpath::unbind_all(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
         volumes::remove(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
-        files::remove_tree(&pod_directory(&config.root, &uid)).map_err(failed(FailedAt::Stop))?;
         for cgroup in &cgroups {
             cgroup::remove(cgroup, systemd).map_err(failed(FailedAt::Stop))?;
         }
         let logs = PathBuf::from(log_directory_of(&config.pod_logs, &key.namespace, &key.name, &uid));
         files::remove_links_into(&config.container_logs, &logs).map_err(failed(FailedAt::Stop))?;
-        files::remove_tree(&logs).map_err(failed(FailedAt::Stop))
+        files::remove_tree(&config.pod_logs, &logs).map_err(failed(FailedAt::Stop))
     };
     shell.on_disk(work).await.map(|()| Outcome::Done)
 }

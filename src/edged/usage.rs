@@ -1,20 +1,17 @@
 //! What pods use of the machine, when the node asks. Not whether it is too much.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rustix::fs::FileType;
 
 use super::{Shell, seen, volumes};
+use crate::host::beneath::Dir;
 use crate::node::ids::{PodKey, PodUid};
 use crate::node::input::Input;
 use crate::node::pod::render::log_directory_of;
 use crate::node::runtime::{ContainerUsage, PodUsage};
 use crate::wire::cri::{ContainerStats, ListContainerStatsRequest};
-
-/// A block, whatever the file system's own is.
-const BLOCK: u64 = 512;
 
 /// Looks at pods and tells; what cannot be read counts for nothing.
 pub(super) async fn measure(shell: &Shell, pods: Vec<(PodUid, PodKey)>) {
@@ -36,8 +33,9 @@ pub(super) async fn measure(shell: &Shell, pods: Vec<(PodUid, PodKey)>) {
 
 /// What a pod has in directories of the node.
 fn on_disk(root: &Path, logs: &Path, uid: &PodUid, key: &PodKey) -> PodUsage {
-    let volumes = sizes_in(&volumes::empty_dirs(root, uid.as_str()));
-    let logs = sizes_in(Path::new(&log_directory_of(logs, &key.namespace, &key.name, uid.as_str())));
+    let volumes = sizes_in(root, &volumes::empty_dirs(root, uid.as_str()));
+    let pod_logs = log_directory_of(logs, &key.namespace, &key.name, uid.as_str());
+    let logs = sizes_in(logs, Path::new(&pod_logs));
     let containers = logs.into_iter().map(|(name, disk)| (name, ContainerUsage { memory: 0, disk })).collect();
     PodUsage { pod: uid.clone(), containers, volumes }
 }
@@ -52,48 +50,45 @@ fn add(pods: &mut [PodUsage], stats: &ContainerStats) {
 }
 
 /// The directories in a directory and what each holds; none when there is none.
-fn sizes_in(dir: &Path) -> BTreeMap<String, u64> {
-    let Ok(entries) = fs::read_dir(dir) else { return BTreeMap::new() };
-    let one = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, size(entry.path()).unwrap_or(0)));
-    entries.flatten().filter_map(one).collect()
+/// What another file system holds, a tmpfs, takes nothing of this one.
+fn sizes_in(base: &Path, path: &Path) -> BTreeMap<String, u64> {
+    let all = Dir::open(base).and_then(|base| base.dir(path.strip_prefix(base.path()).unwrap_or(path)));
+    let Ok(all) = all else { return BTreeMap::new() };
+    let names = all.entries().unwrap_or_default().into_iter();
+    let dirs = names.filter(|(_, kind)| *kind == FileType::Directory);
+    dirs.filter_map(|(name, _)| Some((name.to_str()?.to_owned(), size(&all, Path::new(&name))))).collect()
 }
 
-/// Bytes a tree takes on its file system, as `du -x` counts them.
-fn size(tree: PathBuf) -> io::Result<u64> {
-    let device = fs::symlink_metadata(tree.parent().unwrap_or(&tree))?.dev();
-    let (mut total, mut linked, mut open) = (0, HashSet::new(), vec![tree]);
-    while let Some(path) = open.pop() {
-        // What goes away meanwhile takes nothing.
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-        if meta.dev() != device || meta.nlink() > 1 && !meta.is_dir() && !linked.insert(meta.ino()) {
-            continue;
-        }
-        total += meta.blocks() * BLOCK;
-        if meta.is_dir() {
-            open.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
-        }
-    }
-    Ok(total)
+fn size(all: &Dir, name: &Path) -> u64 {
+    let Ok(dir) = all.dir(name) else { return 0 };
+    let own = dir.device().ok() == all.device().ok();
+    if own { dir.size() } else { 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use crate::wire::cri::{ContainerAttributes, FilesystemUsage, MemoryUsage, UInt64Value};
 
     #[test]
-    fn a_tree_is_measured_once_and_links_lead_nowhere() {
-        let dir = std::env::temp_dir().join(format!("selvedge-usage-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
+    fn directories_are_measured_and_links_are_none() {
+        let base = std::env::temp_dir().join(format!("selvedge-usage-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&base);
+        let dir = base.join("volumes");
         fs::create_dir_all(dir.join("a/deep")).expect("room");
         fs::write(dir.join("a/deep/file"), vec![7; 256 << 10]).expect("room");
-        fs::hard_link(dir.join("a/deep/file"), dir.join("a/again")).expect("room");
-        std::os::unix::fs::symlink("/proc", dir.join("a/away")).expect("room");
         fs::create_dir_all(dir.join("b")).expect("room");
-        let sizes = sizes_in(&dir);
-        assert!((256 << 10..400 << 10).contains(&sizes["a"]) && sizes["b"] < 64 << 10, "{sizes:?}");
-        assert!(sizes_in(&dir.join("none")).is_empty());
-        fs::remove_dir_all(&dir).expect("it is ours");
+        std::os::unix::fs::symlink("a", dir.join("link")).expect("room");
+        let sizes = sizes_in(&base, &dir);
+        assert_eq!(sizes.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(sizes["a"] >= 256 << 10 && sizes["b"] < 64 << 10, "{sizes:?}");
+        std::os::unix::fs::symlink("volumes", base.join("swapped")).expect("room");
+        for path in ["none", "swapped", "volumes/link"] {
+            assert!(sizes_in(&base, &base.join(path)).is_empty(), "{path}");
+        }
+        fs::remove_dir_all(&base).expect("it is ours");
     }
 
     #[test]

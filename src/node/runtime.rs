@@ -135,6 +135,9 @@ pub enum VolumeSource {
         path: String,
         /// What it must be.
         kind: HostPathType,
+        /// The hostPath volume of the pod that this lies in and that a container
+        /// may write: links in it may be a container's.
+        within: Option<String>,
     },
     /// Files written anew as a whole and swapped in at once; on tmpfs when
     /// secret.
@@ -195,6 +198,9 @@ pub struct Start {
     pub termination_log: String,
     /// Parts of volumes to bind before; they fill the mounts they name.
     pub sub_paths: Vec<SubPath>,
+    /// Places within volumes to have ready, because the runtime cannot make
+    /// them there.
+    pub mount_points: Vec<MountPoint>,
     /// Containers of earlier attempts that may go once this one runs.
     pub replaces: Vec<ContainerId>,
 }
@@ -210,6 +216,17 @@ pub struct SubPath {
     pub path: String,
     /// Where it is bound.
     pub target: String,
+}
+
+/// Where one mount of a container lies within another that is read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// Index into `config.mounts` of what is mounted there.
+    pub mount: usize,
+    /// Index into `config.mounts` of the volume it lies in.
+    pub volume: usize,
+    /// Path within that volume, or within the part of it that is mounted.
+    pub path: String,
 }
 
 /// A container to stop.

@@ -1,19 +1,26 @@
 //! Volumes of pods on this machine: directories, tmpfs, files swapped in as a
-//! whole; and their end, which never follows a mount.
+//! whole, mount points within them; and their end, which never follows a mount.
+//!
+//! Containers write in them, so all is done relative to open directories, and no
+//! link below the agent's own directory is followed.
 //!
 //! Source: edge-node.md 1.14.
 
 mod atomic;
 mod host_path;
+mod mounted;
+mod nested;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
+use crate::host::beneath::Dir;
 use crate::node::runtime::{VolumeSetup, VolumeSource};
+
+pub use mounted::{unmount, unmount_below};
+pub use nested::make_mount_point;
 
 /// Why a volume is not ready: its name and the system's words.
 #[derive(Debug)]
@@ -32,150 +39,115 @@ impl std::error::Error for Error {}
 
 /// Kubernetes' name for the plugin.
 const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+/// Of directories that only the agent enters.
+const PRIVATE: u32 = 0o750;
 
 /// Makes a pod's directories and volumes ready; repeated, it brings changed
 /// contents in and touches nothing else.
 pub fn setup(root: &Path, uid: &str, volumes: &[VolumeSetup]) -> Result<(), Error> {
-    let pod = pod_dir(root, uid);
-    for dir in [&pod, &pod.join("volumes"), &pod.join("plugins")] {
-        make(dir, 0o750).map_err(|why| Error { volume: dir.display().to_string(), why })?;
-    }
+    let pod = pod_dir(root, uid).map_err(|why| Error { volume: uid.to_owned(), why })?;
     volumes.iter().try_for_each(|volume| one(&pod, volume).map_err(|why| Error { volume: volume.name.clone(), why }))
 }
 
-/// `ROOT/pods/UID`.
-fn pod_dir(root: &Path, uid: &str) -> PathBuf {
+/// `ROOT/pods/UID`, with the directories it always has.
+fn pod_dir(root: &Path, uid: &str) -> io::Result<Dir> {
+    let path = pod_path(root, uid);
+    let (base, rest) = Dir::base(root, &path)?;
+    let pod = base.make_dir(rest, PRIVATE)?;
+    pod.make_dir("volumes", PRIVATE)?;
+    pod.make_dir("plugins", PRIVATE)?;
+    Ok(pod)
+}
+
+fn pod_path(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
 }
 
-fn make(dir: &Path, mode: u32) -> io::Result<()> {
-    if !dir.is_dir() {
-        fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
-fn one(pod: &Path, volume: &VolumeSetup) -> io::Result<()> {
+fn one(pod: &Dir, volume: &VolumeSetup) -> io::Result<()> {
     match &volume.source {
-        VolumeSource::HostPath { path, kind } => host_path::check(Path::new(path), *kind),
+        VolumeSource::HostPath { path, kind, within } => host_path::check(Path::new(path), *kind, within.as_deref().map(Path::new)),
         VolumeSource::EmptyDir { memory } => {
-            let dir = pod.join("volumes").join(EMPTY_DIR).join(&volume.name);
-            let new = !dir.is_dir();
-            make(&dir, 0o777)?;
-            if let Some(size) = memory {
-                tmpfs(&dir, *size, 0o777)?;
+            let all = pod.make_dir(Path::new("volumes").join(EMPTY_DIR), PRIVATE)?;
+            match memory {
+                Some(size) => tmpfs(&all, &volume.name, &empty_dir_options(*size, volume.fs_group)).map(drop),
+                None => empty_dir(&all, &volume.name, volume.fs_group),
             }
-            if new { own(&dir, volume.fs_group) } else { Ok(()) }
         }
         VolumeSource::Files { plugin, files, secret } => {
-            let dir = pod.join("volumes").join(plugin).join(&volume.name);
-            make(&dir, 0o755)?;
-            if *secret {
-                tmpfs(&dir, 0, 0o755)?;
-            }
+            let all = pod.make_dir(Path::new("volumes").join(plugin), PRIVATE)?;
+            let dir = if *secret { tmpfs(&all, &volume.name, "mode=755")? } else { all.make_dir(&volume.name, 0o755)? };
             atomic::write(&dir, files, volume.fs_group)
         }
     }
 }
 
-/// A tmpfs on a directory, once; 0 is no limit.
-fn tmpfs(dir: &Path, size: u64, mode: u32) -> io::Result<()> {
-    if is_mount_point(dir) {
-        return Ok(());
-    }
-    let limit = if size > 0 { format!(",size={size}") } else { String::new() };
-    let data = std::ffi::CString::new(format!("mode={mode:o}{limit}"))?;
-    Ok(rustix::mount::mount("tmpfs", dir, "tmpfs", MountFlags::empty(), data.as_c_str())?)
+/// Mode of an emptyDir: anybody's, and its group's for what is made in it.
+fn empty_dir_mode(group: Option<u32>) -> u32 {
+    if group.is_some() { 0o2777 } else { 0o777 }
 }
 
-/// Gives a new directory to the pod's group.
-fn own(dir: &Path, group: Option<u32>) -> io::Result<()> {
-    if group.is_none() {
-        return Ok(());
+/// Size 0 is no limit.
+fn empty_dir_options(size: u64, group: Option<u32>) -> String {
+    let mut options = format!("mode={:o}", empty_dir_mode(group));
+    if size > 0 {
+        options.push_str(&format!(",size={size}"));
     }
-    chown(dir, None, group)?;
-    let mode = fs::metadata(dir)?.permissions().mode();
-    fs::set_permissions(dir, fs::Permissions::from_mode(mode | 0o2770))
+    if let Some(group) = group {
+        options.push_str(&format!(",gid={group}"));
+    }
+    options
 }
 
-/// Whether something is mounted on a directory: it lies on another device than
-/// its parent.
-pub fn is_mount_point(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    let (Ok(own), Some(Ok(parent))) = (fs::symlink_metadata(path), path.parent().map(fs::symlink_metadata)) else { return false };
-    own.dev() != parent.dev() || mounts().iter().any(|mount| *mount == *text)
+/// A new directory has mode 0 until it is ready; a container may have changed a
+/// ready one, which is let be.
+fn empty_dir(all: &Dir, name: &str, group: Option<u32>) -> io::Result<()> {
+    all.mkdir(name, 0)?;
+    let dir = all.dir(name)?;
+    if dir.mode()? != 0 {
+        return Ok(());
+    }
+    if let Some(group) = group {
+        dir.set_group(group)?;
+    }
+    dir.set_mode(empty_dir_mode(group))
+}
+
+/// A directory with a tmpfs on it, mounted once.
+fn tmpfs(all: &Dir, name: &str, options: &str) -> io::Result<Dir> {
+    let dir = all.make_dir(name, 0o755)?;
+    if dir.mount()? != all.mount()? {
+        return Ok(dir);
+    }
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount("tmpfs", dir.proc_path(), "tmpfs", MountFlags::empty(), options.as_c_str())?;
+    all.dir(name)
 }
 
 /// Takes a pod's volumes and directories away.
 pub fn remove(root: &Path, uid: &str) -> Result<(), Error> {
-    take_away(&pod_dir(root, uid))
+    take_away(root, &pod_path(Path::new(""), uid))
 }
 
 /// Takes only a pod's volumes away.
 pub fn empty(root: &Path, uid: &str) -> Result<(), Error> {
-    take_away(&pod_dir(root, uid).join("volumes"))
+    take_away(root, &pod_path(Path::new(""), uid).join("volumes"))
 }
 
-fn take_away(dir: &Path) -> Result<(), Error> {
-    let failed = |why| Error { volume: dir.display().to_string(), why };
-    if !dir.exists() {
-        return Ok(());
+fn take_away(root: &Path, path: &Path) -> Result<(), Error> {
+    let removed = Dir::open(root).and_then(|base| {
+        let (above, name) = base.parent(path)?;
+        unmount_below(&above.dir(name)?)?;
+        above.remove_tree(name)
+    });
+    match removed {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(Error { volume: path.display().to_string(), why }),
+        Err(_) | Ok(()) => Ok(()),
     }
-    unmount_below(dir).map_err(failed)?;
-    remove_tree(dir, fs::metadata(dir).map_err(failed)?.dev()).map_err(failed)
 }
 
 /// Where the emptyDir volumes of a pod are.
 pub fn empty_dirs(root: &Path, uid: &str) -> PathBuf {
-    pod_dir(root, uid).join("volumes").join(EMPTY_DIR)
-}
-
-/// Unmounts everything at and below a directory, the innermost first. What is
-/// busy is detached: its last user frees it.
-pub fn unmount_below(dir: &Path) -> io::Result<()> {
-    let prefix = format!("{}/", dir.display());
-    let mut inside: Vec<String> = mounts().into_iter().filter(|mount| mount.starts_with(&prefix) || Path::new(mount) == dir).collect();
-    inside.sort_by_key(|mount| std::cmp::Reverse(mount.len()));
-    for mount in inside {
-        match rustix::mount::unmount(mount.as_str(), UnmountFlags::NOFOLLOW) {
-            Err(rustix::io::Errno::BUSY) => rustix::mount::unmount(mount.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?,
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Removes a tree without crossing into another file system, and so never
-/// through a mount into what belongs to somebody else.
-fn remove_tree(dir: &Path, device: u64) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let meta = fs::symlink_metadata(&path)?;
-        if meta.dev() != device {
-            return Err(io::Error::other(format!("{} is still mounted", path.display())));
-        }
-        if meta.is_dir() { remove_tree(&path, device)? } else { fs::remove_file(&path)? }
-    }
-    fs::remove_dir(dir)
-}
-
-/// Where something is mounted.
-fn mounts() -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
-}
-
-/// `\040` is a space.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = (*first == b'\\').then(|| after.get(..3)).flatten().and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &after[3..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    pod_path(root, uid).join("volumes").join(EMPTY_DIR)
 }
 
 #[cfg(test)]
@@ -183,6 +155,8 @@ mod tests {
     use super::*;
     use crate::node::runtime::File;
     use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_pod_gets_its_volumes_and_leaves_nothing() {
@@ -200,7 +174,9 @@ mod tests {
         let scratch = VolumeSetup { name: "e".into(), source: VolumeSource::EmptyDir { memory: Some(1 << 20) }, fs_group: None };
         setup(&root, "u", &[volume("one"), scratch.clone()]).expect("root may");
         let dir = root.join("pods/u/volumes/kubernetes.io~secret/s");
-        assert!(is_mount_point(&dir) && is_mount_point(&root.join("pods/u/volumes/kubernetes.io~empty-dir/e")));
+        let device = |dir: &Path| fs::metadata(dir).expect("it is there").dev();
+        let memory = root.join("pods/u/volumes/kubernetes.io~empty-dir/e");
+        assert!([&dir, &memory].iter().all(|mounted| device(mounted) != device(&root)));
         let meta = fs::metadata(dir.join("a/b")).expect("it is there");
         assert_eq!((meta.mode() & 0o777, meta.gid()), (0o440, 7));
         let before = fs::read_link(dir.join("..data")).expect("a link");
@@ -211,11 +187,5 @@ mod tests {
         remove(&root, "u").expect("all of it");
         assert!(!root.join("pods/u").exists());
         fs::remove_dir_all(&root).expect("it is ours");
-    }
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        assert_eq!(unescape(r"/a\040b\134c"), r"/a b\c");
-        assert_eq!(unescape(r"/a\9"), r"/a\9");
     }
 }

@@ -311,6 +311,7 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
         hosts: rendered.hosts,
         termination_log: rendered.termination_log,
         sub_paths: rendered.sub_paths,
+        mount_points: rendered.mount_points,
         replaces,
     };
     Some(Next::Do(Step::Start(Box::new(start)), Doing::Start(container.name.clone())))

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::env::environment;
 use super::expand::expand;
-use super::mounts::mounts;
+use super::mounts::{mount_points, mounts};
 use super::{Context, Wait, names, pod_dir, resources, sandbox, security};
-use crate::node::runtime::{Image, SubPath};
+use crate::node::runtime::{Image, MountPoint, SubPath};
 use crate::wire::cri;
 use crate::wire::kube::Container;
 
@@ -26,6 +26,8 @@ pub struct Rendered {
     pub termination_log: String,
     /// Parts of volumes to bind.
     pub sub_paths: Vec<SubPath>,
+    /// Places within volumes to have ready.
+    pub mount_points: Vec<MountPoint>,
 }
 
 /// Renders a container for its nth start.
@@ -39,6 +41,7 @@ pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: 
     }
     let termination_log = format!("{}/containers/{}/{:08x}", pod_dir(context), spec.name, restarts);
     mounts.push(cri::Mount { container_path: termination_path(spec).to_owned(), host_path: termination_log.clone(), ..Default::default() });
+    let mount_points = mount_points(context, spec, &mounts);
     let expanded = |list: &[String]| list.iter().map(|text| expand(text, &known)).collect();
     let config = cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: spec.name.clone(), attempt: restarts }),
@@ -63,7 +66,7 @@ pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: 
             security_context: Some(security::container(context, spec, image).map_err(Wait::Missing)?),
         }),
     };
-    Ok(Rendered { config, hosts, termination_log, sub_paths })
+    Ok(Rendered { config, hosts, termination_log, sub_paths, mount_points })
 }
 
 fn termination_path(spec: &Container) -> &str {

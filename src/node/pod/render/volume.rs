@@ -3,6 +3,7 @@
 //! Source: edge-node.md 1.14.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +40,8 @@ fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>
         return Ok(Some(VolumeSource::EmptyDir { memory: (empty.medium == "Memory").then(|| memory_size(context, empty.size_limit)) }));
     }
     if let Some(path) = &volume.host_path {
-        return Ok(Some(VolumeSource::HostPath { path: path.path.clone(), kind: path.kind }));
+        let within = writable_around(context, &path.path);
+        return Ok(Some(VolumeSource::HostPath { path: path.path.clone(), kind: path.kind, within }));
     }
     let mut files = Files::new();
     let (plugin, secret) = if let Some(map) = &volume.config_map {
@@ -60,6 +62,22 @@ fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>
         return Ok(None);
     };
     Ok(Some(VolumeSource::Files { plugin, files, secret }))
+}
+
+/// The innermost hostPath of the pod around a path in which a container may
+/// write.
+fn writable_around(context: &Context<'_>, path: &str) -> Option<String> {
+    let pod = context.pod;
+    let is_written = |volume: &Volume| {
+        let mut mounts = pod.all_containers().flat_map(|container| &container.volume_mounts);
+        mounts.any(|mount| mount.name == volume.name && !mount.read_only)
+    };
+    let paths = pod.spec.volumes.iter().filter_map(|volume| Some((volume, volume.host_path.as_ref()?)));
+    let around = paths.filter(|(volume, around)| {
+        let is_around = Path::new(path) != Path::new(&around.path) && Path::new(path).starts_with(&around.path);
+        is_around && is_written(volume)
+    });
+    around.map(|(_, around)| around.path.clone()).max_by_key(String::len)
 }
 
 /// No larger than the node, nor than all limits of the pod together.
