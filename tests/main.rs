@@ -31,6 +31,7 @@ mod requests;
 mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
+mod unit;
 #[cfg(feature = "cloud")]
 mod updates;
 mod vectors;

@@ -14,3 +14,4 @@ mod mosquitto;
 mod registry;
 pub mod stand;
 mod stories;
+mod volumes;

@@ -97,7 +97,7 @@ impl Stand {
 
     fn spawn(&self, log: &str, arguments: &[&str]) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join(log)).expect("a log");
-        Running(self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program"))
+        Running::Process(self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the program"))
     }
 
     pub fn start_cloud(&mut self) {
@@ -121,8 +121,29 @@ impl Stand {
         self.command(&words).env("SELVEDGE_TOKEN", token).output().expect("the program")
     }
 
+    /// By its unit, where systemd runs and `SELVEDGE_UNIT` has more lines for it.
     pub fn start_agent(&mut self) {
-        self.agent = Some(self.spawn("agent.log", &["run"]));
+        let more = std::env::var("SELVEDGE_UNIT").unwrap_or_default();
+        self.agent = Some(if more.is_empty() { self.spawn("agent.log", &["run"]) } else { self.start_unit(&more) });
+    }
+
+    /// As a package installs it, but for the program, its configuration and
+    /// where its log goes.
+    fn start_unit(&self, more: &str) -> Running {
+        let units = Path::new("/run/systemd/system");
+        std::fs::create_dir_all(units.join("selvedge.service.d")).expect("root may");
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/init/selvedge.service");
+        std::fs::copy(unit, units.join("selvedge.service")).expect("the unit");
+        let own = format!(
+            "[Service]\nExecStart=\nExecStart={} run\nEnvironment=SELVEDGE_CONFIG={}\nStandardError=append:{}\n{more}\n",
+            self.agent_binary.display(),
+            self.config().display(),
+            self.dir.join("agent.log").display()
+        );
+        std::fs::write(units.join("selvedge.service.d/test.conf"), own).expect("root may");
+        systemctl(&["daemon-reload"]);
+        systemctl(&["start", "selvedge"]);
+        Running::Unit
     }
 
     /// SIGKILL, as the kernel does it when memory is short.
@@ -132,10 +153,28 @@ impl Stand {
 
     /// Ends by SIGTERM: what it knows is on disk.
     pub fn stop_cloud(&mut self) {
-        if let Some(mut cloud) = self.cloud.take() {
-            let pid = rustix::process::Pid::from_child(&cloud);
+        if let Some(Running::Process(cloud)) = &mut self.cloud {
+            let pid = rustix::process::Pid::from_child(cloud);
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-            cloud.0.wait().expect("it ends");
+            cloud.wait().expect("it ends");
+        }
+        self.cloud = None;
+    }
+
+    /// The agent is in the mount namespace of the machine: the runtime sees the
+    /// volumes that it mounts. And systemd restricts it, if that started it.
+    pub fn agent_is_confined_but_mounts_for_all(&self) {
+        let agent = self.agent.as_ref().expect("it runs");
+        let own = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).expect("it runs");
+        let pid = agent.id().to_string();
+        match agent {
+            Running::Process(_) => assert_eq!(own(&pid), own("self")),
+            Running::Unit => {
+                assert_eq!(own(&pid), own("1"));
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+                let is_set = |line: &str| status.lines().any(|known| known == line);
+                assert!(is_set("NoNewPrivs:\t1") && is_set("Seccomp:\t2"), "{status}");
+            }
         }
     }
 
@@ -267,21 +306,41 @@ pub fn pause(time: Duration) {
 }
 
 /// A process that ends with its owner, also when a test fails.
-pub struct Running(Child);
+pub enum Running {
+    Process(Child),
+    /// The agent, started by its unit.
+    Unit,
+}
 
-impl std::ops::Deref for Running {
-    type Target = Child;
-
-    fn deref(&self) -> &Child {
-        &self.0
+impl Running {
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Process(child) => child.id(),
+            Self::Unit => systemctl(&["show", "--property=MainPID", "--value", "selvedge"]).trim().parse().expect("it runs"),
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        match self {
+            Self::Process(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::Unit => {
+                systemctl(&["kill", "--signal=KILL", "selvedge"]);
+                systemctl(&["stop", "selvedge"]);
+            }
+        }
     }
+}
+
+/// What systemd answered.
+fn systemctl(words: &[&str]) -> String {
+    let output = Command::new("systemctl").args(words).output().expect("systemctl");
+    assert!(output.status.success() || std::thread::panicking(), "systemctl {words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 impl Drop for Stand {

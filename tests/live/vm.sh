@@ -1,10 +1,11 @@
 #!/bin/sh
 # `make live-vm`: the live stories on a machine with systemd and cgroup v2, first
 # with cgroups made here, then with slices: a virtual one, from Debian's packages.
+# Volumes are tried once more with an agent that systemd started by its unit.
 # Takes root, 2 GB below target/ and a quarter of an hour: its processor is
 # emulated, which works everywhere.
 #
-#   vm.sh [TESTS]    e.g. vm.sh live::stories::limits
+#   vm.sh [TESTS [TESTS OF THE UNIT]]    e.g. vm.sh live::stories::limits
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top"
@@ -39,6 +40,15 @@ for slices in "" 1; do
     tail -n 30 target/live/*/agent.log
     exit 1
   }
+  # And on a kernel without openat2.
+  more='SystemCallFilter=~openat2'
+  [ -z "\$slices" ] || more=TimeoutStopSec=15
+  echo "the agent is started by its unit, with \$more"
+  SELVEDGE_UNIT="\$more" SELVEDGE_SLICES=\$slices sh tests/live/with-containerd.sh ./stories --ignored --test-threads 1 live::volumes ${2:-live::hostile} || {
+    tail -n 30 target/live/*/agent.log
+    systemctl status --no-pager selvedge
+    exit 1
+  }
 done
 echo "all stories passed"
 GO
@@ -59,6 +69,9 @@ chmod +x "$root$top/go"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../go.service "$root/etc/systemd/system/multi-user.target.wants/"
 ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
+# The sources may lie below /tmp, which is emptied at each start.
+mkdir -p "$root/etc/tmpfiles.d"
+ln -s /dev/null "$root/etc/tmpfiles.d/tmp.conf"
 rm -f "$root"/etc/systemd/system/multi-user.target.wants/containerd.service
 truncate -s 4G "$vm/disk"
 mke2fs -q -t ext4 -d "$root" "$vm/disk"
