@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use smol::net::unix::{UnixListener, UnixStream};
 use super::http2::{Budget, Connection, MAX_STREAMS, Request};
 use super::rpc;
 use crate::config;
+use crate::host::beneath;
 use crate::host::tasks::{Executor, Tasks};
 use crate::node::dmi::{Refusal, Reply};
 use crate::node::ids::CallId;
@@ -126,8 +127,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     let new = PathBuf::from(new);
     let _ = std::fs::remove_file(&new);
     let listener = UnixListener::bind(&new)?;
-    // To connect is to write: root's own.
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
+    // To connect is to write: root's own. Mappers in pods have its directory.
+    beneath::restrict_socket(&new, 0o755, None)?;
     std::fs::rename(&new, path)?;
     Ok(listener)
 }
@@ -203,6 +204,7 @@ mod tests {
     use crate::host::grpc::{Channel, Code, Peer};
     use crate::node::dmi::Ask;
     use crate::wire::dmi::{Device, MapperInfo, MapperRegisterRequest, MapperRegisterResponse, Nothing, ReportDeviceStatesRequest, manager};
+    use std::os::unix::fs::PermissionsExt;
 
     const LIMIT: Duration = Duration::from_secs(10);
 

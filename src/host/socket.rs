@@ -2,7 +2,7 @@
 //! who is asking, not what.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use futures_lite::io::BufReader;
 use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use smol::Timer;
 use smol::net::unix::{UnixListener, UnixStream};
+
+use super::beneath;
 
 /// Longest question; Kubernetes' objects, 1.5 MiB at most, fit in.
 const LINE: u64 = 2 << 20;
@@ -38,10 +40,7 @@ pub fn listen(path: &Path, group: &str) -> io::Result<UnixListener> {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    if let Some(gid) = group_id(group) {
-        std::os::unix::fs::chown(path, None, Some(gid))?;
-    }
+    beneath::restrict_socket(path, 0o660, group_id(group))?;
     Ok(listener)
 }
 

@@ -377,6 +377,24 @@ pub fn mount_of(fd: BorrowedFd<'_>) -> io::Result<u64> {
     number.ok_or_else(|| io::Error::other("the kernel does not tell the mount"))
 }
 
+/// Sets mode and group of a socket that was just bound: who may write in its
+/// directory may have put a link in its place.
+///
+/// # Errors
+/// No socket has that name.
+pub fn restrict_socket(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let above = path.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new("."));
+    let socket = Dir::open(above)?.resolve(Path::new(path.file_name().unwrap_or_default()), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+    if kind_of(&rustix::fs::fstat(&socket)?) != FileType::Socket {
+        return at(path, Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket")));
+    }
+    let set = || {
+        rustix::fs::chmod(proc_path(&socket), Mode::from_raw_mode(mode))?;
+        rustix::fs::chown(proc_path(&socket), None, group.map(rustix::fs::Gid::from_raw))
+    };
+    at(path, set().map_err(Into::into))
+}
+
 /// How far below the directory of all pods' logs one is, `POD/CONTAINER/N.log`.
 pub const LOG_DEPTH: usize = 3;
 

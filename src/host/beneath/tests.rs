@@ -129,6 +129,22 @@ fn links_within_a_volume_are_good_and_those_out_of_it_are_not() {
 }
 
 #[test]
+fn only_a_socket_is_opened_to_others() {
+    both("socket", |_, place| {
+        let (socket, link) = (place.join("top/socket"), place.join("top/link"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        restrict_socket(&socket, 0o620, None).unwrap();
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o620);
+        for target in [place.join("victim/file"), socket] {
+            let _ = fs::remove_file(&link);
+            symlink(&target, &link).unwrap();
+            assert!(restrict_socket(&link, 0o666, None).is_err());
+        }
+        assert!(restrict_socket(&place.join("victim/file"), 0o666, None).is_err());
+    });
+}
+
+#[test]
 fn a_tree_is_measured_once_and_links_lead_nowhere() {
     both("size", |top, place| {
         top.make_dir("deep/er", 0o755).unwrap();
