@@ -120,22 +120,25 @@ impl Bench {
         bench
     }
 
-    /// The disk writes at once; what the node says is counted.
-    fn answer(&mut self) -> usize {
-        let mut said = 0;
+    /// The disk writes at once; ids of the messages that the node acknowledges.
+    fn answer(&mut self) -> Vec<String> {
+        let mut acknowledged = Vec::new();
         loop {
             while let Some(batch) = self.node.poll_store() {
                 self.node.handle(now(self.mono), Input::Stored(batch.ticket));
             }
             match self.node.poll_cloud() {
-                Some(link::Order::Send(..)) => said += 1,
+                Some(link::Order::Send(_, message)) if message.route.operation == operation::RESPONSE => {
+                    acknowledged.push(message.header.parent_msg_id.clone());
+                }
+                Some(link::Order::Send(..)) => {}
                 Some(link::Order::Dial(_) | link::Order::HangUp(_)) => {}
-                None => return said,
+                None => return acknowledged,
             }
         }
     }
 
-    fn hear(&mut self, text: &str) -> usize {
+    fn hear(&mut self, text: &str) -> Vec<String> {
         self.mono += 10;
         let input = match Message::parse(text) {
             Ok(message) => Input::Received(Session(1), Box::new(message)),
@@ -155,10 +158,11 @@ fn a_recorded_session_is_survived_and_every_wish_for_an_ack_is_met() {
     let mut bench = Bench::new();
     let mut objects = 0;
     for (_, message) in recording().iter().filter(|(dir, _)| dir == "down") {
-        let said = bench.hear(&message.to_string());
-        if Message::parse(&message.to_string()).expect("a message").wants_ack() {
+        let acknowledged = bench.hear(&message.to_string());
+        let sent = Message::parse(&message.to_string()).expect("a message");
+        if sent.wants_ack() {
             objects += 1;
-            assert!(said > 0, "no ack for {}", message["route"]["resource"]);
+            assert_eq!(acknowledged, [sent.header.msg_id], "acks for {}", message["route"]["resource"]);
         }
     }
     assert!(objects > 30, "{objects} objects");

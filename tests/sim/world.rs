@@ -20,6 +20,7 @@ use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::runtime::{Op, Order, RuntimeInfo, Step};
 use selvedge::node::store::{Key, Row};
+use selvedge::wire::kube::drop_nulls;
 use selvedge::wire::message::{EDGE_CONTROLLER, Message, RESOURCE, operation, raw};
 use selvedge::wire::resource::{Resource, kind};
 use serde_json::{Value, json};
@@ -86,12 +87,19 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     counted: u64,
     sessions: BTreeMap<Session, hub::Session>,
-    /// What the cloud sent and waits an ack for: resource, uid, verb.
-    sent: BTreeMap<String, (Resource, String, String)>,
+    /// What the cloud sent and waits an ack for, by message.
+    sent: BTreeMap<String, Sent>,
     /// Messages from the node to the cloud, by operation and type.
     pub traffic: BTreeMap<(String, String), u64>,
     /// Answers that are not the cloud's own, by operation and type.
     pub canned: BTreeMap<(&'static str, &'static str), Canned>,
+}
+
+/// An object as the cloud sent it.
+struct Sent {
+    resource: Resource,
+    verb: String,
+    object: Value,
 }
 
 struct NoSecret;
@@ -460,22 +468,44 @@ impl World {
 
     /// Disk before deed: what is acknowledged is on disk.
     fn check_ack(&mut self, id: &str) {
-        let Some((resource, uid, verb)) = self.sent.remove(id) else { return };
+        let Some(Sent { resource, verb, object }) = self.sent.remove(id) else { return };
         if resource.kind != kind::POD {
             return;
         }
-        let row = self.disk.rows.get(&Key::Object(resource.to_string().into()));
-        let on_disk = matches!(row, Some(Row::Object(json)) if json.contains(&uid));
+        let uid = &object["metadata"]["uid"];
+        let stored = self.stored(&resource).filter(|stored| stored["metadata"]["uid"] == *uid);
         if verb == operation::DELETE {
-            assert!(!on_disk, "the end of '{resource}' was acknowledged before it was on disk");
-        } else {
-            assert!(on_disk || row.is_some() || !self.is_wanted(&resource, &uid), "'{resource}' was acknowledged before it was on disk");
+            assert!(stored.is_none(), "the end of '{resource}' was acknowledged before it was on disk");
+            return;
+        }
+        let Some(stored) = stored else {
+            let now = self.cloud.objects().get(&objects::name(kind::POD, &resource.namespace, &resource.name));
+            let is_gone = now.is_none_or(|pod| pod["metadata"]["uid"] != *uid);
+            assert!(is_gone, "'{resource}' was acknowledged before it was on disk");
+            return;
+        };
+        // A later version may be there already.
+        if desired(&stored) != desired(&object) {
+            let sent = object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok());
+            let stored = self.stored_version(&resource);
+            assert!(stored > sent, "'{resource}' was acknowledged at version {sent:?} with {stored:?} on disk");
         }
     }
 
-    /// Whether the cluster still has this very pod.
-    fn is_wanted(&self, resource: &Resource, uid: &str) -> bool {
-        self.cloud.objects().get(&objects::name(kind::POD, &resource.namespace, &resource.name)).is_some_and(|pod| pod["metadata"]["uid"] == uid)
+    /// An object as it is on disk.
+    fn stored(&self, resource: &Resource) -> Option<Value> {
+        match self.disk.rows.get(&Key::Object(resource.to_string().into()))? {
+            Row::Object(json) => serde_json::from_str(json).ok(),
+            other => panic!("{other:?} under the key of an object"),
+        }
+    }
+
+    /// The version of an object that is on disk.
+    fn stored_version(&self, resource: &Resource) -> Option<u64> {
+        match self.disk.rows.get(&Key::Version(resource.to_string().into()))? {
+            Row::Version(version) => Some(*version),
+            other => panic!("{other:?} under the key of a version"),
+        }
     }
 
     /// Brings what everybody has to say to whom it is for.
@@ -523,8 +553,8 @@ impl World {
                 }
                 if let Some(resource) = message.resource() {
                     let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
-                    let uid = content["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-                    self.sent.insert(message.header.msg_id.clone(), (resource, uid, message.route.operation.clone()));
+                    let sent = Sent { resource, verb: message.route.operation.clone(), object: content };
+                    self.sent.insert(message.header.msg_id.clone(), sent);
                 }
                 let message = Message::parse(&message.text()).expect("the cloud sends JSON");
                 self.later(1, Event::Node(Input::Received(own, Box::new(message))));
@@ -664,6 +694,18 @@ impl World {
     pub fn pods(&self) -> Vec<(Name, Value)> {
         self.cloud.objects().of(kind::POD).map(|(name, pod)| (name.clone(), pod.clone())).collect()
     }
+}
+
+/// What an object says of what shall be: all that a node must keep of it.
+fn desired(object: &Value) -> [Option<Value>; 5] {
+    let member = |of: &Value, name: &str| {
+        let mut value = of.get(name)?.clone();
+        drop_nulls(&mut value);
+        (!value.is_null()).then_some(value)
+    };
+    let metadata = &object["metadata"];
+    let [labels, annotations] = ["labels", "annotations"].map(|name| member(metadata, name));
+    [member(object, "spec"), labels, annotations, member(metadata, "deletionTimestamp"), member(metadata, "deletionGracePeriodSeconds")]
 }
 
 fn nothing(uid: &PodUid) -> selvedge::node::runtime::PodSeen {
