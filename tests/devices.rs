@@ -207,7 +207,7 @@ fn a_mapper_that_was_answered_is_believed() {
             reported_device,
         }));
         world.run(Duration::from_millis(at));
-        let safe = world.mapper_answers == 1;
+        let safe = world.mappers.answers == 1;
         world.reboot();
         world.run(90 * SECOND);
         assert!(!safe || shown(&world, "t").as_deref() == Some("7"), "died at {at} ms");

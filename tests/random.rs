@@ -40,7 +40,7 @@ impl Model {
     fn act(&mut self, world: &mut World) -> String {
         let number = world.pick(12);
         let name = format!("p{number}");
-        match world.pick(22) {
+        match world.pick(25) {
             0..5 => self.create(world, &name),
             5..8 => {
                 let grace = [None, Some(0), Some(1)][usize::try_from(world.pick(3)).expect("small")];
@@ -96,8 +96,23 @@ impl Model {
                 world.step_calendar(step);
                 format!("calendar {step}")
             }
+            21..23 => self.probes(world, &name),
+            23 => {
+                world.machine.disk_available = if world.pick(2) == 0 { world.machine.disk / 2 } else { world.machine.disk / 8 };
+                world.look_at_machine();
+                format!("{} bytes of disk are free", world.machine.disk_available)
+            }
             _ => "time passes".to_owned(),
         }
+    }
+
+    /// The probes of a pod fail from now on, or no more.
+    fn probes(&mut self, world: &mut World, name: &str) -> String {
+        let unhealthy = &mut world.runtime.unhealthy;
+        if !unhealthy.remove(name) {
+            unhealthy.insert(name.to_owned());
+        }
+        format!("{name} is unhealthy: {}", unhealthy.contains(name))
     }
 
     /// An agent that dies while its disk is full does not know afterwards which
@@ -113,6 +128,9 @@ impl Model {
             return "nothing".to_owned();
         }
         self.pods.entry(name.to_owned()).or_default().created += 1;
+        let probe = json!({ "httpGet": { "port": 80 }, "periodSeconds": 5 });
+        let container = json!({ "name": "c", "image": "busybox:1", "command": ["runs"], "readinessProbe": probe });
+        let probed = if world.pick(2) == 0 { json!({}) } else { json!({ "containers": [container] }) };
         let (command, more) = match world.pick(7) {
             0 => (vec!["ignores"], json!({})),
             1 => (vec!["ends", "3000", "0"], json!({ "restartPolicy": "Never" })),
@@ -121,7 +139,7 @@ impl Model {
                 let map = format!("m{}", world.pick(3));
                 (vec!["runs"], json!({ "volumes": [{ "name": "v", "configMap": { "name": map } }] }))
             }
-            _ => (vec!["runs"], json!({})),
+            _ => (vec!["runs"], probed),
         };
         world.apply_pod(name, &command, more);
         format!("create {name} {command:?}")
@@ -161,7 +179,9 @@ impl Model {
             } else if lacks {
                 assert_eq!((phase, running), (Some("Pending"), 0), "pod {of} lacks its ConfigMap");
             } else {
-                assert_eq!((phase, condition(pod, "Ready"), running), (Some("Running"), Some("True"), 1), "pod {of}: {:#}", pod["status"]);
+                let probed = !pod["spec"]["containers"][0]["readinessProbe"].is_null();
+                let ready = if probed && world.runtime.unhealthy.contains(of) { "False" } else { "True" };
+                assert_eq!((phase, condition(pod, "Ready"), running), (Some("Running"), Some(ready), 1), "pod {of}: {:#}", pod["status"]);
             }
         }
         let wanted: BTreeSet<&str> = pods.iter().filter_map(|(_, pod)| pod["metadata"]["uid"].as_str()).collect();

@@ -4,6 +4,7 @@
 
 mod broker;
 pub mod disk;
+pub mod mappers;
 pub mod runtime;
 pub mod world;
 

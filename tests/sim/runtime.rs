@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use selvedge::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use selvedge::node::now::Wall;
 use selvedge::node::runtime::{
-    Action, ContainerSeen, ContainerState, ContainerUsage, Exit, FailedAt, Failure, Image, Outcome, PodSeen, PodUsage, ProbeResult, SandboxSeen, Start, Step,
+    Action, ContainerSeen, ContainerState, ContainerUsage, Exit, FailedAt, Failure, Image, ImageSeen, Outcome, PodSeen, PodUsage, Probe, ProbeResult,
+    SandboxSeen, Start, Step,
 };
 use selvedge::wire::cri;
 
@@ -29,6 +30,10 @@ pub struct Runtime {
     pub emptied: BTreeSet<PodUid>,
     /// What containers and a volume `scratch` use, by pod name.
     pub uses: BTreeMap<String, (ContainerUsage, u64)>,
+    /// Sizes of the images that are here, by name.
+    images: BTreeMap<String, u64>,
+    /// Names of pods whose probes fail.
+    pub unhealthy: BTreeSet<String>,
     /// Every op fails.
     pub broken: bool,
     /// Probes that were run.
@@ -89,11 +94,14 @@ impl Runtime {
         }
     }
 
-    /// Answers a probe by its command: `["ill"]` fails, `["missing"]` cannot be
-    /// run.
-    pub fn answer(&mut self, action: &Action) -> ProbeResult {
+    /// Answers a probe: those of an unhealthy pod fail, and by its command
+    /// `["ill"]` fails and `["missing"]` cannot be run.
+    pub fn answer(&mut self, probe: &Probe) -> ProbeResult {
         self.probes += 1;
-        let Action::Exec(command) = action else { return ProbeResult::Success };
+        if self.pods.get(&probe.pod).is_some_and(|pod| self.unhealthy.contains(&pod.key.name)) {
+            return ProbeResult::Failure("503".to_owned());
+        }
+        let Action::Exec(command) = &probe.action else { return ProbeResult::Success };
         match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["ill"] => ProbeResult::Failure("exit code 1: ill".to_owned()),
             ["missing"] => ProbeResult::Unknown("exec: \"missing\": executable file not found in $PATH".to_owned()),
@@ -139,7 +147,10 @@ impl Runtime {
             Step::EnsureImage(wish) if wish.image.contains("missing") => {
                 return (Err(Failure { at: FailedAt::ImagePull, message: "no such image".to_owned() }), Later::Nothing);
             }
-            Step::EnsureImage(wish) => Outcome::Image(Image { reference: wish.image.clone(), uid: None, username: String::new(), pulled: None, size: 1 }),
+            Step::EnsureImage(wish) => {
+                self.images.insert(wish.image.clone(), 1);
+                Outcome::Image(Image { reference: wish.image.clone(), uid: None, username: String::new(), pulled: None, size: 1 })
+            }
             Step::MakeSandbox(config) => Outcome::Sandbox(self.make_sandbox(wall, uid, config)),
             Step::Start(start) => {
                 let id = self.create(uid, start);
@@ -171,6 +182,19 @@ impl Runtime {
             }
         };
         (Ok(outcome), later)
+    }
+
+    /// All images, as the runtime lists them.
+    pub fn images(&self) -> Vec<ImageSeen> {
+        let seen = |(name, size): (&String, &u64)| ImageSeen { id: name.clone(), names: vec![name.clone()], size: *size, pinned: false };
+        self.images.iter().map(seen).collect()
+    }
+
+    /// An image goes, which must be one that no container uses.
+    pub fn remove_image(&mut self, id: &str) {
+        let user = self.pods.values().flat_map(|pod| &pod.containers).find(|container| container.image_id == id);
+        assert!(user.is_none(), "image '{id}' is removed while a container has it: {user:?}");
+        self.images.remove(id);
     }
 
     fn make_sandbox(&mut self, wall: Wall, uid: &PodUid, config: &cri::PodSandboxConfig) -> SandboxId {

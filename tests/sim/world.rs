@@ -19,6 +19,7 @@ use selvedge::node::link;
 use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
 use selvedge::node::runtime::{Op, Order, RuntimeInfo, Step};
+use selvedge::node::service::{self, Called};
 use selvedge::node::store::{Key, Row};
 use selvedge::wire::kube::drop_nulls;
 use selvedge::wire::message::{EDGE_CONTROLLER, Message, RESOURCE, operation, raw};
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 
 use super::broker::Broker;
 use super::disk::Disk;
+use super::mappers::Mappers;
 use super::runtime::{Later, Runtime};
 
 /// 2026-11-23 00:00:00 UTC.
@@ -77,8 +79,9 @@ pub struct World {
     pub broker: Broker,
     /// What the last one who asked at the node was answered.
     pub answer: Value,
-    /// Reports of mappers that were answered.
-    pub mapper_answers: usize,
+    pub mappers: Mappers,
+    /// The node listens for apps.
+    pub listens_for_apps: bool,
     pub network: Network,
     pub chance: Chance,
     millis: u64,
@@ -123,7 +126,8 @@ impl World {
             disk: Disk::default(),
             broker: Broker::default(),
             answer: Value::Null,
-            mapper_answers: 0,
+            mappers: Mappers::default(),
+            listens_for_apps: false,
             network: Network::Up,
             chance: Chance::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             millis: 1000,
@@ -494,18 +498,16 @@ impl World {
 
     /// An object as it is on disk.
     fn stored(&self, resource: &Resource) -> Option<Value> {
-        match self.disk.rows.get(&Key::Object(resource.to_string().into()))? {
-            Row::Object(json) => serde_json::from_str(json).ok(),
-            other => panic!("{other:?} under the key of an object"),
-        }
+        let row = self.disk.rows.get(&Key::Object(resource.to_string().into()))?;
+        let Row::Object(json) = row else { panic!("{row:?} under the key of an object") };
+        serde_json::from_str(json).ok()
     }
 
     /// The version of an object that is on disk.
     fn stored_version(&self, resource: &Resource) -> Option<u64> {
-        match self.disk.rows.get(&Key::Version(resource.to_string().into()))? {
-            Row::Version(version) => Some(*version),
-            other => panic!("{other:?} under the key of a version"),
-        }
+        let row = self.disk.rows.get(&Key::Version(resource.to_string().into()))?;
+        let Row::Version(version) = row else { panic!("{row:?} under the key of a version") };
+        Some(*version)
     }
 
     /// Brings what everybody has to say to whom it is for.
@@ -535,7 +537,12 @@ impl World {
             self.broker.obey(order).into_iter().for_each(|input| self.later(1, Event::Node(input)));
         }
         while let Some(order) = node.poll_dmi() {
-            self.mapper_answers += usize::from(matches!(order, dmi::Order::Answer(_, Ok(_))));
+            if let Some(input) = self.mappers.obey(order) {
+                self.later(5, Event::Node(input));
+            }
+        }
+        while let Some(order) = node.poll_service() {
+            self.deliver_to_apps(order);
         }
         while let Some((_, answer)) = node.poll_answer() {
             self.answer = answer;
@@ -592,6 +599,19 @@ impl World {
         }
     }
 
+    /// No app listens on this node.
+    fn deliver_to_apps(&mut self, order: service::Order) {
+        match order {
+            service::Order::Listen => self.listens_for_apps = true,
+            service::Order::Close => self.listens_for_apps = false,
+            service::Order::Call(id, _) => {
+                let called = Called::Unreachable("connection refused".to_owned());
+                self.later(2, Event::Node(Input::ServiceAnswered { id, called }));
+            }
+            service::Order::Reply(..) => {}
+        }
+    }
+
     fn deliver_to_runtime(&mut self, order: Order) {
         match order {
             Order::Op(op) => {
@@ -599,19 +619,21 @@ impl World {
                 self.later(takes, Event::Op(op));
             }
             Order::Probe(probe) => {
-                let result = self.runtime.answer(&probe.action);
+                let result = self.runtime.answer(&probe);
                 let answer = Input::Probed { pod: probe.pod, container: probe.container, kind: probe.kind, result };
                 self.later(1, Event::Node(answer));
             }
             Order::Relist => {
                 let all = self.runtime.pods.values().cloned().collect();
                 self.later(2 + self.runtime.slow, Event::Node(Input::Relisted(all)));
+                self.later(2 + self.runtime.slow, Event::Node(Input::Images(self.runtime.images())));
             }
             Order::Measure(pods) => {
                 let usage = pods.iter().map(|(uid, key)| self.runtime.usage(uid, key)).collect();
                 self.later(5, Event::Node(Input::Usage(usage)));
             }
-            Order::Weigh(_) | Order::RemoveImage(_) | Order::RotateLog(_) => {}
+            Order::RemoveImage(id) => self.runtime.remove_image(&id),
+            Order::Weigh(_) | Order::RotateLog(_) => {}
         }
     }
 
