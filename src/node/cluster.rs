@@ -264,15 +264,17 @@ impl Node {
     }
 
     fn object_went(&mut self, now: Now, session: Session, message: &Message, resource: &Resource) {
-        let uid = Incoming::read(resource, message.content.get()).map(|incoming| incoming.uid).unwrap_or_default();
-        self.forget_object(now, resource, &uid);
+        let deleted = Incoming::read(resource, message.content.get());
+        let (uid, version) = deleted.map(|deleted| (deleted.uid, deleted.version)).unwrap_or_default();
+        self.forget_object(now, resource, &uid, version);
         // A repeat waits for the same batch.
-        let ticket = self.meta.leaving(&resource.to_string());
+        let ticket = self.meta.pending_delete(&resource.to_string());
         self.ack(now, session, message, ticket);
     }
 
     /// The cluster has an object no more; whatever has its name, without a uid.
-    pub(super) fn forget_object(&mut self, now: Now, resource: &Resource, uid: &str) {
+    /// Its version is 0 where it is not known.
+    pub(super) fn forget_object(&mut self, now: Now, resource: &Resource, uid: &str, version: u64) {
         let mut changes = self.meta.drop(&resource.to_string(), uid).unwrap_or_default();
         if resource.kind == kind::POD {
             let gone: Vec<PodUid> = self
@@ -297,7 +299,7 @@ impl Node {
         }
         if !changes.is_empty() {
             let ticket = self.disk.put(changes);
-            self.meta.leaves(name, ticket);
+            self.meta.deleted(name, uid.to_owned(), version, ticket);
         }
     }
 

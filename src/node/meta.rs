@@ -26,8 +26,8 @@ pub struct Meta {
     tokens: BTreeMap<TokenKey, Token>,
     /// Pods as they were before an update that cannot be obeyed.
     obeyed: BTreeMap<PodUid, Packed>,
-    /// Removed, and on its way out of the disk; by name on the wire.
-    leaving: BTreeMap<String, Ticket>,
+    /// Deletes that are on their way to the disk, by name on the wire.
+    pending_deletes: BTreeMap<String, PendingDelete>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +37,17 @@ struct Entry {
     json: Packed,
     /// The batch that writes it.
     written: Ticket,
+}
+
+/// A delete that is not on disk yet.
+#[derive(Debug)]
+struct PendingDelete {
+    /// The object that was deleted.
+    uid: String,
+    /// Its version when it was deleted; 0 when the cloud did not tell.
+    version: u64,
+    /// The batch that removes its rows.
+    ticket: Ticket,
 }
 
 #[derive(Clone)]
@@ -140,7 +151,9 @@ impl Meta {
 
     /// What an update means for what is known; everything up to `on_disk` is.
     pub fn judge(&self, incoming: &Incoming, on_disk: Ticket) -> Verdict {
-        let Some(known) = self.objects.get(&incoming.name) else { return Verdict::News };
+        let Some(known) = self.objects.get(&incoming.name) else {
+            return self.delete_after(incoming).map_or(Verdict::News, Verdict::Pending);
+        };
         if *known.uid == *incoming.uid && incoming.version < known.version {
             return Verdict::Stale;
         }
@@ -148,6 +161,14 @@ impl Meta {
             return Verdict::News;
         }
         if known.written > on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
+    }
+
+    /// The batch of a delete that came before and is newer: CloudCore repeats an
+    /// update that was not acknowledged, also behind the delete of its object.
+    fn delete_after(&self, incoming: &Incoming) -> Option<Ticket> {
+        let delete = self.pending_deletes.get(&incoming.name)?;
+        let is_newer = delete.uid == incoming.uid && incoming.version <= delete.version;
+        is_newer.then_some(delete.ticket)
     }
 
     /// A newer version of an otherwise known object, worth writing lazily.
@@ -165,7 +186,7 @@ impl Meta {
 
     /// Knows an object from now on; it is on its way to the disk.
     pub fn keep(&mut self, incoming: &Incoming, ticket: Ticket) {
-        self.leaving.remove(&incoming.name);
+        self.pending_deletes.remove(&incoming.name);
         let entry = Entry { version: incoming.version, uid: incoming.uid.as_str().into(), json: incoming.packed.clone(), written: ticket };
         self.objects.insert(incoming.name.clone(), entry);
     }
@@ -182,19 +203,19 @@ impl Meta {
         Some(vec![Change::remove(Key::Object(name.clone())), Change::remove(Key::Version(name))])
     }
 
-    /// An object leaves the disk with this batch.
-    pub fn leaves(&mut self, name: String, ticket: Ticket) {
-        self.leaving.insert(name, ticket);
+    /// The rows of an object are removed with this batch.
+    pub fn deleted(&mut self, name: String, uid: String, version: u64, ticket: Ticket) {
+        self.pending_deletes.insert(name, PendingDelete { uid, version, ticket });
     }
 
-    /// The batch an object leaves the disk with, until it has.
-    pub fn leaving(&self, name: &str) -> Option<Ticket> {
-        self.leaving.get(name).copied()
+    /// The batch that removes an object, until it is on disk.
+    pub fn pending_delete(&self, name: &str) -> Option<Ticket> {
+        self.pending_deletes.get(name).map(|delete| delete.ticket)
     }
 
     /// Everything up to this batch is on disk.
     pub fn settled(&mut self, ticket: Ticket) {
-        self.leaving.retain(|_, leaving| *leaving > ticket);
+        self.pending_deletes.retain(|_, delete| delete.ticket > ticket);
     }
 
     /// The row for a pod that goes on as it was, whatever its object is now.
@@ -295,6 +316,18 @@ mod tests {
         assert_eq!(meta.judge(&pod(6, ""), Ticket(1)), Verdict::Same);
         assert_eq!(meta.judge(&pod(6, r#","y":2"#), Ticket(1)), Verdict::News);
         assert_eq!(meta.judge(&pod(4, r#","y":2"#), Ticket(1)), Verdict::Stale);
+    }
+
+    #[test]
+    fn an_update_from_before_a_delete_brings_nothing_back() {
+        let mut meta = Meta::default();
+        meta.keep(&pod(5, ""), Ticket(1));
+        meta.drop("default/pod/p", "u").expect("it was known");
+        meta.deleted("default/pod/p".to_owned(), "u".to_owned(), 8, Ticket(2));
+        assert_eq!(meta.judge(&pod(7, ""), Ticket(1)), Verdict::Pending(Ticket(2)));
+        assert_eq!(meta.judge(&pod(9, ""), Ticket(1)), Verdict::News);
+        meta.settled(Ticket(2));
+        assert_eq!(meta.pending_delete("default/pod/p"), None);
     }
 
     #[test]
