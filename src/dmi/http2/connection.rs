@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf, BytesMut};
 
 use super::frame::{self, ACK, END_HEADERS, END_STREAM, Fault, Frame, Kind, MAX_FRAME, PREFACE, code};
-use super::headers::{self, Head, MAX_BLOCK, Reader};
+use super::headers::{self, Head, MAX_BLOCK, Reader, Unread};
 use super::stream::{Body, Budget, Phase, Request, Status, Stream};
 
 /// Streams at a time.
@@ -73,9 +73,10 @@ impl Connection {
         }
     }
 
-    /// The next request.
+    /// The next request that was not given up meanwhile.
     pub fn poll(&mut self) -> Option<Request> {
-        self.requests.pop_front()
+        let streams = &self.streams;
+        std::iter::from_fn(|| self.requests.pop_front()).find(|request| streams.contains_key(&request.stream))
     }
 
     /// The answer to a request; ignored when nobody waits for it.
@@ -226,7 +227,10 @@ impl Connection {
         }
         let Some(block) = self.block.take_if(|_| ends) else { return Ok(()) };
         // Read even when of no use: the table is the same for all.
-        let head = self.reader.read(&block.bytes).ok_or(Fault { code: code::COMPRESSION, why: "headers that cannot be read" })?;
+        let head = self.reader.read(&block.bytes).map_err(|why| match why {
+            Unread::Garbled => Fault { code: code::COMPRESSION, why: "headers that cannot be read" },
+            Unread::TooLarge => Fault { code: code::ENHANCE_YOUR_CALM, why: "a list of headers of more than 64 KiB" },
+        })?;
         if block.stream <= self.last { self.trailers(&block) } else { self.opens(&block, head) }
     }
 

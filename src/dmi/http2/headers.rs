@@ -7,6 +7,9 @@ use bytes::{BufMut, BytesMut};
 pub const MAX_BLOCK: usize = 16 << 10;
 /// Largest list of headers, as RFC 9113 counts: 32 bytes more for each.
 pub const MAX_LIST: usize = 16 << 10;
+/// A list that is larger than so is not even read to its end: a byte may name
+/// an entry of the table, which is 4 KiB.
+pub const MAX_READ: usize = 4 * MAX_LIST;
 /// The peer's table is never larger: we ask for no other.
 const TABLE: usize = 4096;
 /// `grpc-message` is cut at this length, bytes.
@@ -23,6 +26,15 @@ pub struct Head {
     pub is_too_large: bool,
 }
 
+/// Why a header block was not read; no block after it can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// It is no HPACK.
+    Garbled,
+    /// It is larger than [`MAX_READ`].
+    TooLarge,
+}
+
 /// Reads header blocks of one connection, in order.
 pub struct Reader(loona_hpack::Decoder<'static>);
 
@@ -34,24 +46,73 @@ impl Reader {
         Self(decoder)
     }
 
-    /// Reads a whole block; `None` when it cannot be read, and then none after
-    /// it can.
-    pub fn read(&mut self, block: &[u8]) -> Option<Head> {
+    /// Reads a whole block, field by field, as far as the list may be large.
+    pub fn read(&mut self, mut block: &[u8]) -> Result<Head, Unread> {
         let mut head = Head::default();
         let (mut size, mut is_post) = (0, false);
-        let read = self.0.decode_with_cb(block, |name, value| {
-            size += name.len() + value.len() + 32;
-            match &*name {
-                b":path" => head.path = String::from_utf8_lossy(&value).into_owned(),
-                b":method" => is_post = &*value == b"POST",
-                b"content-type" => head.is_grpc = value.starts_with(b"application/grpc"),
-                _ => {}
+        while !block.is_empty() {
+            let (field, rest) = block.split_at_checked(next_field(block).ok_or(Unread::Garbled)?).ok_or(Unread::Garbled)?;
+            let read = self.0.decode_with_cb(field, |name, value| {
+                size += name.len() + value.len() + 32;
+                match &*name {
+                    _ if size > MAX_LIST => {}
+                    b":path" => head.path = String::from_utf8_lossy(&value).into_owned(),
+                    b":method" => is_post = &*value == b"POST",
+                    b"content-type" => head.is_grpc = value.starts_with(b"application/grpc"),
+                    _ => {}
+                }
+            });
+            read.map_err(|_| Unread::Garbled)?;
+            if size > MAX_READ {
+                return Err(Unread::TooLarge);
             }
-        });
+            block = rest;
+        }
         head.is_grpc &= is_post;
         head.is_too_large = size > MAX_LIST;
-        read.ok().map(|()| head)
+        Ok(head)
     }
+}
+
+/// Where the next field ends, RFC 7541 section 6. Changes of the table's size
+/// belong to the field behind them.
+fn next_field(block: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while block.get(at)? & 0xe0 == 0x20 {
+        at += integer(&block[at..], 5)?.1;
+    }
+    let first = block[at];
+    let (prefix, strings) = match first {
+        0x80.. => (7, 0),
+        0x40..0x80 => (6, 1),
+        0..0x40 => (4, 1),
+    };
+    let (name, length) = integer(&block[at..], prefix)?;
+    at += length;
+    // A name that is in no table stands before the value.
+    for _ in 0..strings + usize::from(strings > 0 && name == 0) {
+        let (length, prefix) = integer(block.get(at..)?, 7)?;
+        at = at.checked_add(prefix)?.checked_add(length)?;
+    }
+    Some(at)
+}
+
+/// An integer behind so many bits, and the bytes it takes; RFC 7541 section
+/// 5.1.
+fn integer(bytes: &[u8], prefix: u32) -> Option<(usize, usize)> {
+    let most = (1 << prefix) - 1;
+    let first = usize::from(*bytes.first()?) & most;
+    if first < most {
+        return Some((first, 1));
+    }
+    let mut value = most;
+    for (index, byte) in bytes.iter().enumerate().skip(1).take(4) {
+        value += usize::from(byte & 0x7f) << (7 * (index - 1));
+        if byte & 0x80 == 0 {
+            return Some((value, index + 1));
+        }
+    }
+    None
 }
 
 /// The head of an answer.
@@ -143,6 +204,6 @@ mod tests {
             let head = reader.read(block).expect("a block");
             assert!(head.path == "/" || head.path == "/index.html", "{head:?}");
         }
-        assert_eq!(reader.read(&[0xff, 0xff, 0xff]), None);
+        assert_eq!(reader.read(&[0xff, 0xff, 0xff]), Err(Unread::Garbled));
     }
 }

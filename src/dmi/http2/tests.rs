@@ -275,6 +275,40 @@ fn a_list_of_headers_may_not_swell() {
     assert!(client.connection.poll().is_some());
 }
 
+#[test]
+fn a_list_of_headers_that_swells_on_is_not_read_to_its_end() {
+    // 4 KiB in the table, named by every byte that follows: 64 MB.
+    let mut block = BytesMut::from(&b"\x40\x01x\x7f\xc0\x1e"[..]);
+    block.extend_from_slice(&vec![b'y'; 127 + 0x40 + 30 * 128]);
+    block.resize(headers::MAX_BLOCK, 0x80 | 62);
+    let mut client = Client::new();
+    client.send(Kind::Headers, END_HEADERS, 1, &block);
+    assert_eq!(client.goaway(), Some(code::ENHANCE_YOUR_CALM));
+    // The same, each a name in the table again, with a value of nothing.
+    let mut block = BytesMut::from(&b"\x40\x7f\xc0\x1e"[..]);
+    block.extend_from_slice(&vec![b'y'; 127 + 0x40 + 30 * 128]);
+    block.extend_from_slice(b"\0");
+    while block.len() < headers::MAX_BLOCK {
+        block.extend_from_slice(&[0x40 | 62, 0]);
+    }
+    let mut client = Client::new();
+    client.send(Kind::Headers, END_HEADERS, 1, &block[..headers::MAX_BLOCK]);
+    assert_eq!(client.goaway(), Some(code::ENHANCE_YOUR_CALM));
+}
+
+#[test]
+fn a_call_that_was_given_up_is_not_made() {
+    let mut client = Client::new();
+    let mut bytes = BytesMut::new();
+    for stream in (1..2001).step_by(2) {
+        frame::put(&mut bytes, Kind::Headers, END_HEADERS, stream, &request());
+        frame::put(&mut bytes, Kind::Data, END_STREAM, stream, &framed(b"x"));
+        frame::put(&mut bytes, Kind::Reset, 0, stream, &code::NO_ERROR.to_be_bytes());
+    }
+    client.connection.take(&bytes);
+    assert!(client.connection.poll().is_none() && client.connection.is_idle());
+}
+
 /// Any bytes, and right beginnings with a wrong byte: no panic, no growth.
 #[test]
 fn nonsense_ends_in_a_verdict() {
