@@ -1,7 +1,7 @@
 //! The local control socket: questions to the node, logs to people.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -61,7 +61,8 @@ enum Question {
     Node(Ask),
 }
 
-/// The log of a container, line by line.
+/// The log of a container, line by line; a long one comes in pieces and ends
+/// with the rest of the line.
 #[derive(serde::Deserialize)]
 struct Logs {
     logs: String,
@@ -115,10 +116,13 @@ async fn show_logs(conversation: &mut Conversation, inbox: &Sender<Input>, answe
     let place = ask_node(inbox, answers, Ask::LogOf { pod: logs.logs, container: logs.container, previous: logs.previous }).await;
     let Some(path) = place["path"].as_str() else { return conversation.say(&place.to_string()).await };
     let follow = logs.follow && place["running"] == true;
-    let mut reader = follow::Follower::open(Path::new(path), logs.tail)?;
+    let (path, tail) = (PathBuf::from(path), logs.tail);
+    // A long log is searched for its last lines.
+    let mut reader = smol::unblock(move || follow::Follower::open(&path, tail)).await?;
     loop {
-        while let Some(line) = reader.next_line()? {
-            conversation.say(&json!({ "line": line }).to_string()).await?;
+        while let Some(piece) = reader.next_piece()? {
+            let said = if piece.is_last { json!({ "line": piece.text }) } else { json!({ "piece": piece.text }) };
+            conversation.say(&said.to_string()).await?;
         }
         if !follow || !reader.grown().await? {
             return Ok(());

@@ -9,6 +9,12 @@ pub fn line(text: &str) -> bool {
     writeln!(std::io::stdout(), "{text}").is_ok()
 }
 
+/// A part of a line; false when nobody reads any more.
+pub fn piece(text: &str) -> bool {
+    let mut out = std::io::stdout();
+    write!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
 /// An answer as JSON.
 pub fn json(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_default());

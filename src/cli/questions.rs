@@ -280,7 +280,10 @@ impl Logs {
         });
         let mut heard = true;
         let result = AGENT.ask(socket, &question, |answer| {
-            heard = line(answer["line"].as_str().unwrap_or_default());
+            heard = match answer["piece"].as_str() {
+                Some(piece) => output::piece(piece),
+                None => line(answer["line"].as_str().unwrap_or_default()),
+            };
             if heard { Ok(()) } else { Err(Failure::new("nobody reads")) }
         });
         if heard { result.map(|()| Exit::Ok) } else { Ok(Exit::Ok) }

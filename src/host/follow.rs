@@ -1,11 +1,12 @@
 //! Reads a container's log as the runtime writes it (`time stream P|F text`),
-//! from the last lines on, and waits for more by inotify.
+//! from the last lines on, and waits for more by inotify. However long a line
+//! is, only a piece of it is held.
 
-use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -13,59 +14,77 @@ use smol::Async;
 
 use super::beneath;
 
+/// Bytes read at a time; the runtime cuts lines at 16 KiB, too.
+const PIECE: usize = 16 << 10;
+/// Time, stream and tag of a line are not longer, bytes.
+const HEAD: usize = 128;
+
 /// A log being read.
 pub struct Follower {
     path: PathBuf,
     file: BufReader<File>,
-    partial: String,
-    ready: VecDeque<String>,
+    /// The line in the file that is not read to its end.
+    begun: Option<Tag>,
     watch: Option<Async<OwnedFd>>,
+}
+
+/// What the runtime says of a line in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    /// The container's line ends with it.
+    Full,
+    /// The container's line goes on in the next.
+    Partial,
+}
+
+/// A line of the container, or a piece of a long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The text, without the line's end.
+    pub text: String,
+    /// The line ends here.
+    pub is_last: bool,
 }
 
 impl Follower {
     /// Opens a log; with `tail`, only its last lines are read.
     pub fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
-        let file = BufReader::new(beneath::open_log(path)?);
-        let mut follower = Self { path: path.to_owned(), file, partial: String::new(), ready: VecDeque::new(), watch: None };
+        let mut file = beneath::open_log(path)?;
         if let Some(tail) = tail {
-            let mut last = VecDeque::with_capacity(tail.min(1024));
-            while let Some(line) = follower.next_line()? {
-                if last.len() == tail {
-                    last.pop_front();
-                }
-                if tail > 0 {
-                    last.push_back(line);
-                }
-            }
-            follower.ready = last;
+            let start = start_of_tail(&file, tail)?;
+            file.seek(SeekFrom::Start(start))?;
         }
-        Ok(follower)
+        let file = BufReader::with_capacity(PIECE, file);
+        Ok(Self { path: path.to_owned(), file, begun: None, watch: None })
     }
 
-    /// The next whole line; `None` at the end, for now.
-    pub fn next_line(&mut self) -> io::Result<Option<String>> {
-        if let Some(line) = self.ready.pop_front() {
-            return Ok(Some(line));
+    /// The next line or piece of one; `None` at the end, for now.
+    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        let mut raw = Vec::new();
+        let length = (&mut self.file).take(PIECE as u64).read_until(b'\n', &mut raw)?;
+        let ends = raw.last() == Some(&b'\n');
+        if !ends && length < PIECE {
+            // Half written: read it again when there is more.
+            self.go_back(length)?;
+            return Ok(None);
         }
-        loop {
-            let mut raw = Vec::new();
-            let length = self.file.read_until(b'\n', &mut raw)?;
-            if length == 0 {
-                return Ok(None);
-            }
-            if raw.last() != Some(&b'\n') {
-                // Half written: read it again when it is whole.
-                self.file.seek_relative(-i64::try_from(length).unwrap_or(0))?;
-                return Ok(None);
-            }
-            let raw = String::from_utf8_lossy(&raw[..length - 1]).into_owned();
-            let mut words = raw.splitn(4, ' ');
-            let (_, _, tag, text) = (words.next(), words.next(), words.next(), words.next().unwrap_or_default());
-            self.partial.push_str(text);
-            if tag.is_none_or(|tag| !tag.starts_with('P')) {
-                return Ok(Some(std::mem::take(&mut self.partial)));
-            }
+        raw.truncate(length - usize::from(ends));
+        if !ends {
+            let whole = whole_characters(&raw);
+            self.go_back(length - whole)?;
+            raw.truncate(whole);
         }
+        let (tag, text) = match self.begun {
+            Some(tag) => (tag, &raw[..]),
+            None => head_and_text(&raw),
+        };
+        self.begun = (!ends).then_some(tag);
+        let text = String::from_utf8_lossy(text).into_owned();
+        Ok(Some(Piece { text, is_last: ends && tag == Tag::Full }))
+    }
+
+    fn go_back(&mut self, bytes: usize) -> io::Result<()> {
+        self.file.seek_relative(-i64::try_from(bytes).unwrap_or(0))
     }
 
     /// Waits for more; false when the log is gone. A rotated log goes on in the
@@ -100,10 +119,66 @@ impl Follower {
             other => other?,
         };
         if !beneath::is_same(self.file.get_ref(), &now)? {
-            self.file = BufReader::new(now);
+            self.file = BufReader::with_capacity(PIECE, now);
+            self.begun = None;
         }
         Ok(())
     }
+}
+
+/// Tag and text of a line in the file, of which at least [`HEAD`] bytes or all
+/// are there.
+fn head_and_text(line: &[u8]) -> (Tag, &[u8]) {
+    let mut words = line.splitn(4, |byte| *byte == b' ').skip(2);
+    let tag = if words.next().is_some_and(|tag| tag.starts_with(b"P")) { Tag::Partial } else { Tag::Full };
+    (tag, words.next().unwrap_or_default())
+}
+
+/// How many bytes are there without a character at the end that was cut.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let from = bytes.len().saturating_sub(4);
+    let last = bytes[from..].iter().rposition(|byte| *byte & 0xc0 != 0x80).map(|at| from + at);
+    match last {
+        Some(last) if std::str::from_utf8(&bytes[last..]).is_err_and(|why| why.error_len().is_none()) => last,
+        Some(_) | None => bytes.len(),
+    }
+}
+
+/// Where the last so many lines of the container begin, sought from the end on.
+fn start_of_tail(file: &File, lines: usize) -> io::Result<u64> {
+    let mut block = vec![0; PIECE];
+    let mut position = file.metadata()?.len();
+    let (mut found, mut end) = (0, None);
+    // Whether the line from `start` to `end` is the last of those not wanted.
+    let mut is_before = |start: u64, end: u64| -> io::Result<bool> {
+        let is_full = tag_at(file, start, end)? == Tag::Full;
+        found += usize::from(is_full);
+        Ok(is_full && found > lines)
+    };
+    while position > 0 {
+        let length = PIECE.min(usize::try_from(position).unwrap_or(PIECE));
+        position -= length as u64;
+        file.read_exact_at(&mut block[..length], position)?;
+        let newlines = block[..length].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+        for newline in newlines.map(|(at, _)| position + at as u64) {
+            if let Some(end) = end.replace(newline)
+                && is_before(newline + 1, end)?
+            {
+                return Ok(end + 1);
+            }
+        }
+    }
+    match end {
+        Some(end) if is_before(0, end)? => Ok(end + 1),
+        Some(_) | None => Ok(0),
+    }
+}
+
+fn tag_at(file: &File, start: u64, end: u64) -> io::Result<Tag> {
+    let mut head = [0; HEAD];
+    let length = HEAD.min(usize::try_from(end - start).unwrap_or(HEAD));
+    file.read_exact_at(&mut head[..length], start)?;
+    Ok(head_and_text(&head[..length]).0)
 }
 
 #[cfg(test)]
@@ -111,18 +186,71 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    /// A log with this content, as it is read to its end.
+    fn read(name: &str, content: &[u8], tail: Option<usize>) -> Vec<Piece> {
+        let path = std::env::temp_dir().join(format!("selvedge-follow-{name}-{}", std::process::id()));
+        std::fs::write(&path, content).expect("room");
+        let mut follower = Follower::open(&path, tail).expect("it is there");
+        let pieces = std::iter::from_fn(|| follower.next_piece().expect("it reads")).collect();
+        std::fs::remove_file(path).expect("it is ours");
+        pieces
+    }
+
+    /// The lines of it; one that does not end has `~` behind it.
+    fn lines(pieces: &[Piece]) -> Vec<String> {
+        let text: String = pieces.iter().map(|piece| format!("{}{}", piece.text, if piece.is_last { "\n" } else { "" })).collect();
+        text.split_inclusive('\n').map(|line| line.strip_suffix('\n').map_or(format!("{line}~"), str::to_owned)).collect()
+    }
+
     #[test]
     fn partial_lines_are_joined_and_the_tail_is_the_end() {
-        let path = std::env::temp_dir().join(format!("selvedge-follow-{}", std::process::id()));
-        let mut file = File::create(&path).expect("a file");
-        write!(file, "t stdout F one\nt stdout P tw\nt stdout F o\nt stderr F three\nt stdout F hal").expect("room");
-        let all = |tail| {
-            let mut follower = Follower::open(&path, tail).expect("it is there");
-            std::iter::from_fn(|| follower.next_line().expect("it reads")).collect::<Vec<_>>()
-        };
+        let content = b"t stdout F one\nt stdout P tw\nt stdout F o\nt stderr F three\nt stdout F hal";
+        let all = |tail| lines(&read("joined", content, tail));
         assert_eq!(all(None), ["one", "two", "three"]);
         assert_eq!(all(Some(2)), ["two", "three"]);
+        assert_eq!(all(Some(1)), ["three"]);
+        assert_eq!(all(Some(3)), all(None));
+        assert_eq!(all(Some(usize::MAX)), all(None));
         assert!(all(Some(0)).is_empty());
+        assert_eq!(lines(&read("unfinished", b"t stdout F one\nt stdout P tw\n", Some(1))), ["one", "tw~"]);
+        assert!(read("empty", b"", Some(3)).is_empty());
+        assert_eq!(lines(&read("odd", b"\n\nx\n", None)), ["", "", ""]);
+    }
+
+    #[test]
+    fn a_line_however_long_is_read_in_pieces() {
+        // Two bytes a character, so that pieces would cut one.
+        let long = "\u{e9}".repeat(10 << 20);
+        let content = format!("t stdout F first\nt stdout F x{long}\nt stdout P {long}\nt stdout F end\nt stdout F last\n");
+        for (tail, wanted) in [(None, 4), (Some(3), 3), (Some(2), 2), (Some(1), 1)] {
+            let pieces = read("long", content.as_bytes(), tail);
+            assert!(pieces.iter().all(|piece| piece.text.len() <= PIECE));
+            let lines = lines(&pieces);
+            let all = ["first".to_owned(), format!("x{long}"), format!("{long}end"), "last".to_owned()];
+            assert!(lines == all[all.len() - wanted..], "{tail:?}: {:?}", lines.iter().map(String::len).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_read_all_the_same() {
+        let mut content = b"t stdout F ".to_vec();
+        content.extend(std::iter::repeat_n(0x80, 3 * PIECE));
+        content.push(b'\n');
+        let pieces = read("bytes", &content, None);
+        assert_eq!(pieces.iter().map(|piece| piece.text.chars().count()).sum::<usize>(), 3 * PIECE);
+        assert!(pieces.last().is_some_and(|piece| piece.is_last));
+    }
+
+    #[test]
+    fn the_rest_of_a_line_comes_when_it_is_written() {
+        let path = std::env::temp_dir().join(format!("selvedge-follow-rest-{}", std::process::id()));
+        let mut file = File::create(&path).expect("a file");
+        write!(file, "t stdout F {}", "x".repeat(PIECE)).expect("room");
+        let mut follower = Follower::open(&path, Some(5)).expect("it is there");
+        let mut next = || follower.next_piece().expect("it reads").map(|piece| (piece.text.len(), piece.is_last));
+        assert_eq!((next(), next()), (Some((PIECE - 11, false)), None));
+        writeln!(file, "y").expect("room");
+        assert_eq!((next(), next()), (Some((12, true)), None));
         std::fs::remove_file(path).expect("it is ours");
     }
 }
