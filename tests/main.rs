@@ -15,6 +15,8 @@ mod doctor;
 mod endings;
 #[cfg(feature = "cloud")]
 mod eviction;
+#[cfg(feature = "cloud")]
+mod limits;
 #[cfg(all(feature = "cloud", feature = "edged"))]
 mod link;
 #[cfg(all(feature = "cloud", feature = "edged"))]

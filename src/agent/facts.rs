@@ -29,6 +29,7 @@ pub fn gather(config: &Config) -> Facts {
         inodes: disk.map_or(0, |disk| disk.f_files),
         inodes_available: disk.map_or(0, |disk| disk.f_favail),
         hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
+        page_size: rustix::param::page_size(),
         pids: line("/proc/sys/kernel/pid_max").parse().unwrap_or(0),
         pids_used: text("/proc/loadavg").split_whitespace().nth(3).and_then(|tasks| tasks.split('/').nth(1)?.parse().ok()).unwrap_or(0),
         machine_id: line("/etc/machine-id"),

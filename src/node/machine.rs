@@ -26,6 +26,8 @@ pub struct Facts {
     pub inodes_available: u64,
     /// Bytes of huge pages by page size in KiB.
     pub hugepages: BTreeMap<u64, u64>,
+    /// Bytes of a page of memory.
+    pub page_size: usize,
     /// Process ids the kernel gives out.
     pub pids: u64,
     /// Process ids in use.

@@ -1,6 +1,8 @@
 //! What pods are made from: objects and tokens that are known, and why others
 //! are not.
 
+use std::rc::Rc;
+
 use super::meta::Meta;
 use super::pod::render::{Lookup, Sources, TokenRequest};
 use super::requests::{RequestKey, Requests};
@@ -15,10 +17,10 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn object<T: serde::de::DeserializeOwned>(&self, of: &str, namespace: &str, name: &str) -> Lookup<T> {
+    fn object<T: serde::de::DeserializeOwned>(&self, of: &str, namespace: &str, name: &str) -> Lookup<Rc<T>> {
         let name = Resource::new(namespace, of, name).to_string();
         match self.meta.json(&name).map(|json| kube::read(&json)) {
-            Some(Ok(object)) => Lookup::Here(object),
+            Some(Ok(object)) => Lookup::Here(Rc::new(object)),
             Some(Err(why)) => Lookup::Failed(why.to_string()),
             None => match self.requests.error(&RequestKey::Object(name)) {
                 Some(error) if error.is_not_found() => Lookup::Absent,
@@ -30,11 +32,11 @@ impl Known<'_> {
 }
 
 impl Sources for Known<'_> {
-    fn config_map(&self, namespace: &str, name: &str) -> Lookup<ConfigMap> {
+    fn config_map(&self, namespace: &str, name: &str) -> Lookup<Rc<ConfigMap>> {
         self.object(kind::CONFIG_MAP, namespace, name)
     }
 
-    fn secret(&self, namespace: &str, name: &str) -> Lookup<Secret> {
+    fn secret(&self, namespace: &str, name: &str) -> Lookup<Rc<Secret>> {
         self.object(kind::SECRET, namespace, name)
     }
 

@@ -10,6 +10,7 @@
 //! Only a stop is not waited for to its end: a later word may leave it less
 //! time.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::order::{self, Turn};
@@ -337,10 +338,13 @@ impl Worker {
 
 impl World<'_> {
     fn auths(&self, pod: &Pod, image: &str) -> Vec<crate::wire::cri::AuthConfig> {
+        // Once each, however often they are named.
+        let mut named = BTreeSet::new();
         let secrets: Vec<_> = pod
             .spec
             .image_pull_secrets
             .iter()
+            .filter(|reference| named.insert(&reference.name))
             .filter_map(|reference| match self.sources.secret(&pod.metadata.namespace, &reference.name) {
                 render::Lookup::Here(secret) => Some(secret),
                 render::Lookup::Absent | render::Lookup::Failed(_) | render::Lookup::Unknown => None,

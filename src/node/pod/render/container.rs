@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::allowance::{Allowance, PROCESS};
 use super::env::environment;
 use super::expand::expand;
 use super::mounts::{mount_points, mounts};
+use super::once::Once;
 use super::{Context, Wait, names, pod_dir, resources, sandbox, security};
 use crate::node::runtime::{Image, MountPoint, SubPath};
 use crate::wire::cri;
@@ -32,8 +34,11 @@ pub struct Rendered {
 
 /// Renders a container for its nth start.
 pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: &Image) -> Result<Rendered, Wait> {
-    let env = environment(context, spec)?;
-    let known: BTreeMap<String, String> = env.iter().cloned().collect();
+    let once = Once::new(context.sources);
+    let context = &Context { sources: &once, ..*context };
+    let mut room = Allowance::new(PROCESS, "bytes of arguments and environment");
+    let env = environment(context, spec, &mut room)?;
+    let known: BTreeMap<&str, &str> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let (mut mounts, sub_paths) = mounts(context, spec, &known)?;
     let hosts = hosts(context, spec);
     if let Some((path, _)) = &hosts {
@@ -42,12 +47,21 @@ pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: 
     let termination_log = format!("{}/containers/{}/{:08x}", pod_dir(context), spec.name, restarts);
     mounts.push(cri::Mount { container_path: termination_path(spec).to_owned(), host_path: termination_log.clone(), ..Default::default() });
     let mount_points = mount_points(context, spec, &mounts);
-    let expanded = |list: &[String]| list.iter().map(|text| expand(text, &known)).collect();
+    let mut expanded = |field: &str, list: &[String]| -> Result<Vec<String>, Wait> {
+        let one = |(index, text): (usize, &String)| {
+            let field = || format!("spec.containers{{{}}}.{field}[{index}]", spec.name);
+            let text = expand(text, room.left(), |name| known.get(name).copied()).map_err(|_| room.exceeded(field))?;
+            room.take(text.len() + 1, field)?;
+            Ok(text)
+        };
+        list.iter().enumerate().map(one).collect()
+    };
+    let (command, args) = (expanded("command", &spec.command)?, expanded("args", &spec.args)?);
     let config = cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: spec.name.clone(), attempt: restarts }),
         image: Some(cri::ImageSpec { image: image.reference.clone(), user_specified_image: spec.image.clone(), ..Default::default() }),
-        command: expanded(&spec.command),
-        args: expanded(&spec.args),
+        command,
+        args,
         working_dir: spec.working_dir.clone(),
         envs: env.into_iter().map(|(key, value)| cri::KeyValue { key, value }).collect(),
         mounts,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::allowance::{Allowance, longest_string};
 use super::expand::expand;
 use super::resources::container_resource;
 use super::{Context, Wait};
@@ -11,47 +12,88 @@ use crate::wire::kube::{Container, EnvVarSource, FieldRef, KeyRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+/// What a variable takes beside its name and value: `=`, a zero, a pointer.
+const OVERHEAD: usize = 10;
+
 /// Name and value of every variable, in the order of the manifest.
-pub fn environment(context: &Context<'_>, container: &Container) -> Result<Vec<(String, String)>, Wait> {
-    let mut order: Vec<String> = Vec::new();
-    let mut values: BTreeMap<String, String> = BTreeMap::new();
-    let mut set = |name: String, value: String| {
-        if values.insert(name.clone(), value).is_none() {
-            order.push(name);
-        }
-    };
-    for (name, value) in from_objects(context, container)? {
-        set(name, value);
-    }
-    for variable in &container.env {
+pub fn environment(context: &Context<'_>, container: &Container, room: &mut Allowance) -> Result<Vec<(String, String)>, Wait> {
+    let longest = longest_string(context.facts.page_size);
+    let mut variables = Variables { order: Vec::new(), values: BTreeMap::new(), longest, room };
+    from_objects(context, container, &mut variables)?;
+    for (index, variable) in container.env.iter().enumerate() {
+        let field = || format!("spec.containers{{{}}}.env[{index}] \"{}\"", container.name, variable.name);
         let value = match &variable.value_from {
-            None => Some(expand(&variable.value, &values)),
+            None => Some(variables.expanded(&variable.value, field)?),
             Some(source) => from_source(context, container, source)?,
         };
-        if let Some(value) = value
-            && values.insert(variable.name.clone(), value).is_none()
-        {
-            order.push(variable.name.clone());
+        if let Some(value) = value {
+            variables.set(variable.name.clone(), value, field)?;
         }
     }
-    Ok(order.into_iter().map(|name| (name.clone(), values.remove(&name).unwrap_or_default())).collect())
+    Ok(variables.list())
+}
+
+/// The variables so far; a later one overrides an earlier one in its place.
+struct Variables<'a> {
+    order: Vec<String>,
+    values: BTreeMap<String, String>,
+    /// Longest `NAME=value`.
+    longest: usize,
+    room: &'a mut Allowance,
+}
+
+impl Variables<'_> {
+    fn expanded(&self, text: &str, field: impl Fn() -> String) -> Result<String, Wait> {
+        let value = |name: &str| self.values.get(name).map(String::as_str);
+        expand(text, self.room.left().min(self.longest), value).map_err(|_| self.too_long(field))
+    }
+
+    fn set(&mut self, name: String, value: String, field: impl Fn() -> String) -> Result<(), Wait> {
+        if name.len() + 1 + value.len() > self.longest {
+            return Err(self.too_long(field));
+        }
+        self.room.take(name.len() + value.len() + OVERHEAD, field)?;
+        if self.values.insert(name.clone(), value).is_none() {
+            self.order.push(name);
+        }
+        Ok(())
+    }
+
+    fn too_long(&self, field: impl Fn() -> String) -> Wait {
+        if self.room.left() < self.longest {
+            return self.room.exceeded(field);
+        }
+        Wait::Missing(format!("{}: a variable with its name is longer than {} bytes", field(), self.longest))
+    }
+
+    fn list(mut self) -> Vec<(String, String)> {
+        let value = |name: String| {
+            let value = self.values.remove(&name).unwrap_or_default();
+            (name, value)
+        };
+        self.order.into_iter().map(value).collect()
+    }
 }
 
 /// `envFrom`: later objects override earlier ones; the rest overrides both.
-fn from_objects(context: &Context<'_>, container: &Container) -> Result<Vec<(String, String)>, Wait> {
+fn from_objects(context: &Context<'_>, container: &Container, variables: &mut Variables<'_>) -> Result<(), Wait> {
     let namespace = &context.pod.metadata.namespace;
-    let mut all = Vec::new();
-    for from in &container.env_from {
+    for (index, from) in container.env_from.iter().enumerate() {
+        let field = |key: &str| format!("spec.containers{{{}}}.envFrom[{index}] key \"{key}\"", container.name);
         if let Some(reference) = &from.config_map_ref {
             let map = context.sources.config_map(namespace, &reference.name).get(|| format!("configmap \"{}\"", reference.name), reference.optional)?;
-            all.extend(map.unwrap_or_default().data.into_iter().map(|(key, value)| (format!("{}{key}", from.prefix), value)));
+            for (key, value) in map.iter().flat_map(|map| &map.data) {
+                variables.set(format!("{}{key}", from.prefix), value.clone(), || field(key))?;
+            }
         }
         if let Some(reference) = &from.secret_ref {
             let secret = context.sources.secret(namespace, &reference.name).get(|| format!("secret \"{}\"", reference.name), reference.optional)?;
-            all.extend(secret.unwrap_or_default().data.into_iter().map(|(key, value)| (format!("{}{key}", from.prefix), decoded(&value))));
+            for (key, value) in secret.iter().flat_map(|secret| &secret.data) {
+                variables.set(format!("{}{key}", from.prefix), decoded(value), || field(key))?;
+            }
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn decoded(base64: &str) -> String {

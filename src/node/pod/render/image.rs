@@ -3,6 +3,7 @@
 //! Source: edge-node.md 1.15.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -59,10 +60,10 @@ struct DockerConfig {
 }
 
 /// Credentials that fit an image, most specific first.
-pub fn auths(image: &str, secrets: &[Secret]) -> Vec<AuthConfig> {
+pub fn auths(image: &str, secrets: &[Rc<Secret>]) -> Vec<AuthConfig> {
     let mut fitting: Vec<(String, AuthConfig)> = secrets
         .iter()
-        .flat_map(logins)
+        .flat_map(|secret| logins(secret))
         .filter_map(|(key, login)| {
             let key = normal(&key);
             fits(&key, &normal_image(image)).then(|| (key, credentials(login)))
@@ -144,9 +145,9 @@ mod tests {
             ..Secret::default()
         };
         let auth = STANDARD.encode("u:p");
-        let secrets = [secret(&format!(
+        let secrets = [Rc::new(secret(&format!(
             r#"{{"auths":{{"*.example.com":{{"auth":"{auth}"}},"https://r.example.com/team/":{{"username":"t","password":"q"}},"https://index.docker.io/v1/":{{"auth":"{auth}"}}}}}}"#
-        ))];
+        )))];
         let names = |image: &str| auths(image, &secrets).into_iter().map(|auth| auth.username).collect::<Vec<_>>();
         assert_eq!(names("r.example.com/team/app:1"), ["t", "u"]);
         assert_eq!(names("r.example.com/other:1"), ["u"]);

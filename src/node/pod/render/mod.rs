@@ -2,6 +2,7 @@
 //! volumes they refer to. No decision about when.
 
 mod action;
+mod allowance;
 mod container;
 mod env;
 mod expand;
@@ -9,6 +10,7 @@ mod image;
 mod mounts;
 mod names;
 mod needs;
+mod once;
 mod refuse;
 mod resources;
 mod sandbox;
@@ -23,6 +25,8 @@ pub use refuse::{refusal, sysctl_forbidden};
 pub use resources::{Qos, cgroup, cgroups, classes, limit, qos, request, requests};
 pub use sandbox::{log_directory, log_directory_of, sandbox};
 pub use volume::prepare;
+
+use std::rc::Rc;
 
 use crate::config;
 use crate::node::ids::PodUid;
@@ -56,9 +60,9 @@ pub struct Context<'a> {
 /// Where objects come from.
 pub trait Sources {
     /// A ConfigMap.
-    fn config_map(&self, namespace: &str, name: &str) -> Lookup<ConfigMap>;
+    fn config_map(&self, namespace: &str, name: &str) -> Lookup<Rc<ConfigMap>>;
     /// A Secret.
-    fn secret(&self, namespace: &str, name: &str) -> Lookup<Secret>;
+    fn secret(&self, namespace: &str, name: &str) -> Lookup<Rc<Secret>>;
     /// A token.
     fn token(&self, request: &TokenRequest) -> Lookup<String>;
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::allowance::{Allowance, PATH, PATHS};
 use super::expand::expand_with;
 use super::{Context, Wait, pod_dir};
 use crate::node::runtime::{MountPoint, SubPath};
@@ -12,11 +13,13 @@ use crate::wire::cri;
 use crate::wire::kube::{Container, Volume, VolumeMount};
 
 /// The mounts, and what has to be bound before they can be.
-pub fn mounts(context: &Context<'_>, container: &Container, env: &BTreeMap<String, String>) -> Result<(Vec<cri::Mount>, Vec<SubPath>), Wait> {
+pub fn mounts(context: &Context<'_>, container: &Container, env: &BTreeMap<&str, &str>) -> Result<(Vec<cri::Mount>, Vec<SubPath>), Wait> {
     let (mut mounts, mut parts) = (Vec::new(), Vec::new());
+    let mut room = Allowance::new(PATHS, "bytes of sub paths");
     for (index, (mount, volume)) in volume_mounts(context, container).enumerate() {
         let root = volume_root(context, volume);
         let part = part(mount, env)?;
+        room.take(part.len(), || format!("spec.containers{{{}}}.volumeMounts[{index}]", container.name))?;
         mounts.push(cri::Mount {
             container_path: if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) },
             host_path: if part.is_empty() { root.clone() } else { String::new() },
@@ -96,12 +99,15 @@ fn volume_root(context: &Context<'_>, volume: &Volume) -> String {
 }
 
 /// `subPath`, or `subPathExpr` with its variables, which must all be known.
-fn part(mount: &VolumeMount, env: &BTreeMap<String, String>) -> Result<String, Wait> {
+fn part(mount: &VolumeMount, env: &BTreeMap<&str, &str>) -> Result<String, Wait> {
     let bad = |why: String| Err(Wait::Missing(format!("failed to expand subPathExpr for volume \"{}\": {why}", mount.name)));
     let part = if mount.sub_path_expr.is_empty() {
         mount.sub_path.clone()
     } else {
-        let (text, unknown) = expand_with(&mount.sub_path_expr, |name| env.get(name).filter(|value| !value.is_empty()).cloned());
+        let value = |name: &str| env.get(name).copied().filter(|value| !value.is_empty());
+        let Ok((text, unknown)) = expand_with(&mount.sub_path_expr, PATH, value) else {
+            return bad(format!("a path of more than {PATH} bytes"));
+        };
         if !unknown.is_empty() {
             return bad(format!("missing value for {}", unknown.join(", ")));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::allowance::TOKENS;
 use crate::node::store::TokenKey;
 use crate::wire::kube::{Container, Pod};
 
@@ -64,16 +65,25 @@ pub fn needs(pod: &Pod) -> Needs {
     let mut needs = Needs::default();
     needs.secrets.extend(pod.spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).filter(|name| !name.is_empty()));
     pod.all_containers().for_each(|container| of_env(container, &mut needs));
+    let too_many_tokens = has_too_many_tokens(pod);
     for volume in &pod.spec.volumes {
         needs.config_maps.extend(volume.config_map.iter().map(|volume| volume.name.clone()));
         needs.secrets.extend(volume.secret.iter().map(|volume| volume.secret_name.clone()));
         for source in volume.projected.iter().flat_map(|projected| &projected.sources) {
             needs.config_maps.extend(source.config_map.iter().map(|source| source.name.clone()));
             needs.secrets.extend(source.secret.iter().map(|source| source.name.clone()));
-            needs.tokens.extend(source.service_account_token.iter().map(|token| token_request(pod, &token.audience, token.expiration_seconds)));
+            let tokens = source.service_account_token.iter().filter(|_| !too_many_tokens);
+            needs.tokens.extend(tokens.map(|token| token_request(pod, &token.audience, token.expiration_seconds)));
         }
     }
     needs
+}
+
+/// Whether a pod asks for more tokens than it gets; then it gets none.
+pub(super) fn has_too_many_tokens(pod: &Pod) -> bool {
+    let projected = pod.spec.volumes.iter().filter_map(|volume| volume.projected.as_ref());
+    let sources = projected.flat_map(|projected| &projected.sources);
+    sources.filter(|source| source.service_account_token.is_some()).count() > TOKENS
 }
 
 /// The request behind a projected token.

@@ -2,14 +2,17 @@
 //!
 //! Source: edge-node.md 1.14.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::allowance::{Allowance, FILES, TOKENS};
 use super::env::field_value;
-use super::needs::token_request;
+use super::needs::{has_too_many_tokens, token_request};
+use super::once::Once;
 use super::resources::{cgroup, container_resource};
 use super::sandbox::log_directory;
 use super::{Context, Wait};
@@ -17,25 +20,51 @@ use crate::node::runtime::{File, Prepare, VolumeSetup, VolumeSource};
 use crate::wire::kube::{DownwardItem, KeyToPath, Projection, TokenProjection, Volume};
 use crate::wire::quantity::Quantity;
 
-type Files = BTreeMap<String, File>;
+/// The files of a volume, while it is put together.
+struct Files<'a> {
+    volume: &'a str,
+    files: BTreeMap<String, File>,
+    room: &'a mut Allowance,
+}
+
+impl Files<'_> {
+    fn put(&mut self, path: &str, content: Cow<'_, [u8]>, mode: u32, owner: Option<u32>) -> Result<(), Wait> {
+        self.room.take(content.len(), || not_set_up(self.volume, path))?;
+        self.files.insert(path.to_owned(), File { content: content.into_owned(), mode, owner });
+        Ok(())
+    }
+}
+
+/// kubelet's words for a volume that cannot be had, and the file that is too
+/// much.
+fn not_set_up(volume: &str, path: &str) -> String {
+    format!("MountVolume.SetUp failed for volume \"{volume}\" : file \"{path}\"")
+}
 
 /// Mode of files nobody gave one.
 const MODE: u32 = 0o644;
 
 /// Everything a pod must have before it runs.
 pub fn prepare(context: &Context<'_>) -> Result<Prepare, Wait> {
-    let volumes = context.pod.spec.volumes.iter().filter_map(|volume| setup(context, volume).transpose()).collect::<Result<_, _>>()?;
+    let once = Once::new(context.sources);
+    let context = &Context { sources: &once, ..*context };
+    if has_too_many_tokens(context.pod) {
+        return Err(Wait::Missing(format!("spec.volumes: more than {TOKENS} service account tokens of a pod")));
+    }
+    let mut room = Allowance::new(FILES, "bytes of files in the volumes of a pod");
+    let volumes = &context.pod.spec.volumes;
+    let volumes = volumes.iter().filter_map(|volume| setup(context, volume, &mut room).transpose()).collect::<Result<_, _>>()?;
     Ok(Prepare { logs: log_directory(context.config, context.pod), cgroup: cgroup(context), volumes })
 }
 
-fn setup(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSetup>, Wait> {
-    let Some(source) = source(context, volume)? else { return Ok(None) };
+fn setup(context: &Context<'_>, volume: &Volume, room: &mut Allowance) -> Result<Option<VolumeSetup>, Wait> {
+    let Some(source) = source(context, volume, room)? else { return Ok(None) };
     let owned = !matches!(source, VolumeSource::HostPath { .. });
     let fs_group = context.pod.spec.security_context.fs_group.filter(|_| owned).and_then(|group| u32::try_from(group).ok());
     Ok(Some(VolumeSetup { name: volume.name.clone(), source, fs_group }))
 }
 
-fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>, Wait> {
+fn source(context: &Context<'_>, volume: &Volume, room: &mut Allowance) -> Result<Option<VolumeSource>, Wait> {
     if let Some(empty) = &volume.empty_dir {
         return Ok(Some(VolumeSource::EmptyDir { memory: (empty.medium == "Memory").then(|| memory_size(context, empty.size_limit)) }));
     }
@@ -43,7 +72,7 @@ fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>
         let within = writable_around(context, &path.path);
         return Ok(Some(VolumeSource::HostPath { path: path.path.clone(), kind: path.kind, within }));
     }
-    let mut files = Files::new();
+    let mut files = Files { volume: &volume.name, files: BTreeMap::new(), room };
     let (plugin, secret) = if let Some(map) = &volume.config_map {
         config_map(context, &map.name, &map.items, map.default_mode, map.optional, &mut files)?;
         ("kubernetes.io~configmap", false)
@@ -61,7 +90,7 @@ fn source(context: &Context<'_>, volume: &Volume) -> Result<Option<VolumeSource>
     } else {
         return Ok(None);
     };
-    Ok(Some(VolumeSource::Files { plugin, files, secret }))
+    Ok(Some(VolumeSource::Files { plugin, files: files.files, secret }))
 }
 
 /// The innermost hostPath of the pod around a path in which a container may
@@ -89,7 +118,7 @@ fn memory_size(context: &Context<'_>, limit: Option<Quantity>) -> u64 {
     u64::try_from(sum.min(own)).unwrap_or(0).min(context.facts.memory)
 }
 
-fn projection(context: &Context<'_>, source: &Projection, mode: Option<u32>, files: &mut Files) -> Result<(), Wait> {
+fn projection(context: &Context<'_>, source: &Projection, mode: Option<u32>, files: &mut Files<'_>) -> Result<(), Wait> {
     if let Some(map) = &source.config_map {
         config_map(context, &map.name, &map.items, mode, map.optional, files)?;
     }
@@ -105,31 +134,41 @@ fn projection(context: &Context<'_>, source: &Projection, mode: Option<u32>, fil
     Ok(())
 }
 
-fn config_map(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files) -> Result<(), Wait> {
+fn config_map(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files<'_>) -> Result<(), Wait> {
     let map = context.sources.config_map(&context.pod.metadata.namespace, name).get(|| format!("configmap \"{name}\""), optional)?.unwrap_or_default();
-    let mut content: BTreeMap<String, Vec<u8>> = map.data.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
-    content.extend(map.binary_data.into_iter().map(|(key, value)| (key, STANDARD.decode(value).unwrap_or_default())));
-    select(content, items, mode, optional, files)
+    let keys = map.data.keys().chain(map.binary_data.keys().filter(|key| !map.data.contains_key(*key)));
+    let content = |key: &str| match map.binary_data.get(key) {
+        Some(value) => Some(Cow::Owned(STANDARD.decode(value).unwrap_or_default())),
+        None => map.data.get(key).map(|value| Cow::Borrowed(value.as_bytes())),
+    };
+    select(keys, content, items, mode, optional, files)
 }
 
-fn secret_files(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files) -> Result<(), Wait> {
+fn secret_files(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files<'_>) -> Result<(), Wait> {
     let secret = context.sources.secret(&context.pod.metadata.namespace, name).get(|| format!("secret \"{name}\""), optional)?.unwrap_or_default();
-    let content = secret.data.into_iter().map(|(key, value)| (key, STANDARD.decode(value).unwrap_or_default())).collect();
-    select(content, items, mode, optional, files)
+    let content = |key: &str| secret.data.get(key).map(|value| Cow::Owned(STANDARD.decode(value).unwrap_or_default()));
+    select(secret.data.keys(), content, items, mode, optional, files)
 }
 
 /// All keys, or those asked for.
-fn select(content: BTreeMap<String, Vec<u8>>, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files) -> Result<(), Wait> {
+fn select<'a>(
+    keys: impl Iterator<Item = &'a String>,
+    content: impl Fn(&str) -> Option<Cow<'a, [u8]>>,
+    items: &[KeyToPath],
+    mode: Option<u32>,
+    optional: bool,
+    files: &mut Files<'_>,
+) -> Result<(), Wait> {
     let default = mode.unwrap_or(MODE);
     if items.is_empty() {
-        files.extend(content.into_iter().map(|(key, content)| (key, File { content, mode: default, owner: None })));
+        for key in keys {
+            files.put(key, content(key).unwrap_or_default(), default, None)?;
+        }
         return Ok(());
     }
     for item in items {
-        match content.get(&item.key) {
-            Some(bytes) => {
-                files.insert(item.path.clone(), File { content: bytes.clone(), mode: item.mode.unwrap_or(default), owner: None });
-            }
+        match content(&item.key) {
+            Some(bytes) => files.put(&item.path, bytes, item.mode.unwrap_or(default), None)?,
             None if optional => {}
             None => return Err(Wait::Missing(format!("references non-existent config key: {}", item.key))),
         }
@@ -137,7 +176,7 @@ fn select(content: BTreeMap<String, Vec<u8>>, items: &[KeyToPath], mode: Option<
     Ok(())
 }
 
-fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u32>, files: &mut Files) -> Result<(), Wait> {
+fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u32>, files: &mut Files<'_>) -> Result<(), Wait> {
     for item in items {
         let text = if let Some(field) = &item.field_ref {
             field_value(context, field).map_err(Wait::Missing)?
@@ -148,14 +187,14 @@ fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u3
         } else {
             String::new()
         };
-        files.insert(item.path.clone(), File { content: text.into_bytes(), mode: item.mode.or(mode).unwrap_or(MODE), owner: None });
+        files.put(&item.path, text.into_bytes().into(), item.mode.or(mode).unwrap_or(MODE), None)?;
     }
     Ok(())
 }
 
 /// A token is readable by its pod only: when all containers run as one user it
 /// is that user's, 0600.
-fn token_file(context: &Context<'_>, token: &TokenProjection, mode: Option<u32>, files: &mut Files) -> Result<(), Wait> {
+fn token_file(context: &Context<'_>, token: &TokenProjection, mode: Option<u32>, files: &mut Files<'_>) -> Result<(), Wait> {
     let pod = context.pod;
     let request = token_request(pod, &token.audience, token.expiration_seconds);
     let content = context.sources.token(&request).get(|| format!("token of service account \"{}\"", request.account), false)?.unwrap_or_default();
@@ -170,6 +209,5 @@ fn token_file(context: &Context<'_>, token: &TokenProjection, mode: Option<u32>,
     let owner = one.and_then(|user| u32::try_from(user).ok());
     let private = owner.is_some() || pod.spec.security_context.fs_group.is_some();
     let mode = if private { 0o600 } else { mode.unwrap_or(MODE) };
-    files.insert(token.path.clone(), File { content: content.into_bytes(), mode, owner });
-    Ok(())
+    files.put(&token.path, content.into_bytes().into(), mode, owner)
 }
