@@ -41,3 +41,43 @@ impl Sources for Once<'_> {
         self.sources.token(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Counts how often an object was read.
+    #[derive(Default)]
+    struct Counting(Cell<usize>);
+
+    impl Sources for Counting {
+        fn config_map(&self, _: &str, _: &str) -> Lookup<Rc<ConfigMap>> {
+            self.0.set(self.0.get() + 1);
+            Lookup::Here(Rc::default())
+        }
+
+        fn secret(&self, _: &str, _: &str) -> Lookup<Rc<Secret>> {
+            self.0.set(self.0.get() + 1);
+            Lookup::Absent
+        }
+
+        fn token(&self, _: &TokenRequest) -> Lookup<String> {
+            Lookup::Unknown
+        }
+    }
+
+    #[test]
+    fn each_object_is_read_once() {
+        let counting = Counting::default();
+        let once = Once::new(&counting);
+        for name in ["a", "b", "a", "a"] {
+            assert!(matches!(once.config_map("default", name), Lookup::Here(_)));
+            assert_eq!(once.secret("default", name), Lookup::Absent);
+        }
+        assert_eq!(counting.0.get(), 4);
+        once.config_map("other", "a");
+        assert_eq!(counting.0.get(), 5);
+    }
+}
