@@ -129,6 +129,8 @@ fn propagation(mount: &VolumeMount) -> cri::MountPropagation {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use crate::node::machine::Facts;
     use crate::node::pod::render::{Lookup, Sources, TokenRequest};
@@ -137,11 +139,11 @@ mod tests {
     struct Nothing;
 
     impl Sources for Nothing {
-        fn config_map(&self, _: &str, _: &str) -> Lookup<ConfigMap> {
+        fn config_map(&self, _: &str, _: &str) -> Lookup<Rc<ConfigMap>> {
             Lookup::Absent
         }
 
-        fn secret(&self, _: &str, _: &str) -> Lookup<Secret> {
+        fn secret(&self, _: &str, _: &str) -> Lookup<Rc<Secret>> {
             Lookup::Absent
         }
 
