@@ -1,152 +1,335 @@
-//! redb, where the journal is folded into, and both together as one store.
+//! Journal and redb together: what is written goes to the ring, and to redb when the
+//! ring fills up. What is too much for the ring goes to redb at once.
+//!
+//! An I/O error closes the file it came from, and the next write opens it again: what
+//! was known to be on disk is verified, and writing goes on behind it. Batches whose
+//! sync failed are written again, for a kernel that could not write a page may still
+//! show it.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 
-use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-
-use super::journal::{Disk, Full, Journal};
+use super::journal::{self, Damage, Full, Journal, Payloads, Position};
+use super::medium::{Directory, Medium};
 use super::record::RawChange;
-use super::{StoreError, format2, journal, record};
+use super::salt::Salt;
+use super::tree::{Content, FORMAT, State, Tree};
+use super::{StoreError, format2, record};
 use crate::node::ids::Ticket;
 use crate::node::store::{Batch, Change, Key, Row};
 use crate::node::{self, Restored};
 
-/// Name of the file.
-pub const FILE: &str = "store.redb";
-/// The format this build writes. An older one is brought up at open, one step
-/// after the other; a newer one is refused.
-pub const FORMAT: u64 = 3;
-
-const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
 /// Journal and redb together.
-pub struct Store {
-    path: PathBuf,
-    database: Database,
-    journal: Journal<Ring>,
+pub struct Store<M: Medium = Directory> {
+    medium: M,
+    /// `None` after an error, until it is opened again.
+    tree: Option<Tree>,
+    /// `None` after an error, until it is opened again.
+    journal: Option<Journal<M::Ring>>,
+    /// What redb said last.
+    state: State,
+    /// Batches that are safe, counted since the store was begun.
+    safe: u64,
+    /// Whether redb has batches that the ring never had is not known.
+    is_unsettled: bool,
+    /// redb could not take what is in the ring: it is not asked again before the
+    /// ring is filled so far, of 256.
+    patience: u64,
 }
 
-/// The ring's file.
-#[derive(Debug)]
-struct Ring {
-    file: File,
-    size: u64,
-}
+/// Filled so far, of 256, the ring is brought into redb.
+const HALF: u64 = 128;
+/// After a failure it is tried again each time so much more is filled, of 256.
+const STEP: u64 = 16;
 
-impl Disk for Ring {
-    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(bytes, at)
-    }
-    fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-    fn size(&self) -> u64 {
-        self.size
-    }
-}
-
-impl Store {
-    /// Opens or begins a store; replays what was not folded.
-    pub fn open(dir: &Path, ring: u64) -> Result<(Self, Restored), StoreError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |why| StoreError::Io { path, why }
+impl<M: Medium> Store<M> {
+    /// Opens or begins a store; replays what redb does not have.
+    ///
+    /// # Errors
+    ///
+    /// What the files or their content say.
+    pub fn open(medium: M) -> Result<(Self, Restored), StoreError> {
+        let mut tree = open_tree(&medium)?;
+        let mut rows = Rows::new();
+        let (state, journal) = match *tree.content() {
+            Content::Current(state) if state.has_ring => {
+                tree.read(|key, row| drop(rows.insert(key, row)))?;
+                let (journal, payloads) = open_journal(&medium, &state, None)?;
+                for payload in payloads.iter() {
+                    apply(&mut rows, record::read_changes(payload).map_err(|what| ring_corrupt(&medium, what))?);
+                }
+                (state, journal)
+            }
+            Content::Current(_) => {
+                tree.read(|key, row| drop(rows.insert(key, row)))?;
+                begin_ring(&medium, &mut tree)?
+            }
+            Content::New | Content::Old { .. } => {
+                upgrade(&medium, &mut tree, &mut rows)?;
+                begin_ring(&medium, &mut tree)?
+            }
         };
-        if !dir.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
-        }
-        let path = dir.join(FILE);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io(&path))?;
-        let database = redb_result(
-            &path,
-            Database::builder()
-                .set_cache_size(64 << 10)
-                .create_with_backend(FileBackend::new(file).map_err(|why| StoreError::Database { path: path.clone(), why: Box::new(why.into()) })?),
-        )?;
-        let (mut rows, watermark, format) = load(&database, &path)?;
-        let ring_path = dir.join(journal::FILE);
-        let ring = open_ring(&ring_path, ring).map_err(io(&ring_path))?;
-        let (mut journal, records) = Journal::open(ring, watermark).map_err(io(&ring_path))?;
-        let last = records.last().map_or(watermark, |(sequence, _)| *sequence);
-        let read_changes = if format == FORMAT { record::read_changes } else { format2::read_changes };
-        for (_, payload) in records {
-            let changes = read_changes(&payload).map_err(|what| StoreError::Corrupt { path: ring_path.clone(), what })?;
-            apply(&mut rows, changes);
-        }
-        if format < FORMAT {
-            redb_result(&path, rewrite(&database, &rows, last))?;
-            journal.folded();
-            log::info!(target: "metamanager", "{}: upgraded from format {format} to {FORMAT}", path.display());
-        }
-        let corrupt = |key| StoreError::Corrupt { path: path.clone(), what: format!("the row of {key:?} is one of another table") };
+        let safe = journal.end().sequence;
+        let corrupt = |key| StoreError::Corrupt { path: medium.tree_path(), what: format!("the row of {key:?} is one of another table") };
         let rows = node::store::Rows::new(rows.into_iter().collect()).map_err(corrupt)?;
-        Ok((Self { path, database, journal }, Restored { rows, last: Ticket(last), lost: None }))
+        let store = Self { medium, tree: Some(tree), journal: Some(journal), state, safe, is_unsettled: false, patience: 0 };
+        Ok((store, Restored { rows, last: Ticket(safe), lost: None }))
     }
 
-    /// Puts batches on disk with one sync. The answer is how many of them, from
-    /// the first, are there, and why the next is not.
-    pub fn write(&mut self, batches: &[Batch]) -> (usize, Result<(), String>) {
-        let first = self.journal.next();
-        for (index, batch) in batches.iter().enumerate() {
-            if let Err(why) = self.append(batch) {
-                let done = if index == 0 { Ok(()) } else { self.sync(first) };
-                return if done.is_ok() { (index, Err(why)) } else { (0, done) };
+    /// Puts batches on disk with one sync. The answer is how many of them, from the
+    /// first, are there, and why the next is not.
+    pub fn write(&mut self, batches: &[Batch]) -> (usize, Result<(), StoreError>) {
+        let before = self.safe;
+        let result = self.try_to_write(batches, before);
+        (usize::try_from(self.safe - before).unwrap_or(batches.len()), result)
+    }
+
+    fn try_to_write(&mut self, batches: &[Batch], before: u64) -> Result<(), StoreError> {
+        self.mend()?;
+        // An earlier try may have brought some of them into redb.
+        let done = usize::try_from(self.safe - before).unwrap_or(0);
+        let rest = &batches[done..];
+        let payloads: Vec<Vec<u8>> = rest.iter().map(|batch| record::changes(&batch.changes)).collect();
+        if payloads.len() > 1 && !self.takes(payloads.iter().map(Vec::len).sum()) && self.checkpoint(&payloads).is_ok() {
+            return Ok(());
+        }
+        self.mend()?;
+        let done = usize::try_from(self.safe - before).unwrap_or(0) - done;
+        for (batch, payload) in rest.iter().zip(&payloads).skip(done) {
+            if let Err(why) = self.append(payload, batch.changes.iter().all(|change| change.row.is_none())) {
+                // Those before it were appended.
+                return self.sync().and(Err(why));
             }
         }
-        match self.sync(first) {
-            Err(why) => (0, Err(why)),
-            Ok(()) => (batches.len(), Ok(())),
-        }
+        self.sync()
     }
 
-    fn sync(&mut self, first: u64) -> Result<(), String> {
-        self.journal.sync().map_err(|why| {
-            self.journal.undo(first);
-            why.to_string()
-        })
+    fn takes(&self, length: usize) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.takes(length))
     }
 
-    fn append(&mut self, batch: &Batch) -> Result<(), String> {
-        if !self.journal.takes(batch) {
-            return self.fold(Some(batch)).map_err(|why| why.to_string());
+    /// Puts a batch into the ring, or one that is too large for it into redb.
+    fn append(&mut self, payload: &Vec<u8>, only_removes: bool) -> Result<(), StoreError> {
+        if !self.takes(payload.len()) {
+            return self.checkpoint(std::slice::from_ref(payload));
         }
-        if self.journal.is_half_full() {
+        let filled = self.journal.as_ref().map_or(0, Journal::filled);
+        if filled > HALF.max(self.patience) {
             // A full disk must not keep removals out of the ring.
-            let _ = self.fold(None).inspect_err(|why| log::debug!(target: "metamanager", "the journal could not be folded: {why}"));
+            self.patience = match self.make_room() {
+                Ok(()) => 0,
+                Err(why) => {
+                    log::debug!(target: "metamanager", "the journal stays as it is: {why}");
+                    filled + STEP
+                }
+            };
         }
-        match self.journal.append(batch) {
-            Ok(result) => result.map_err(|why| why.to_string()),
-            Err(Full) => {
-                self.fold(None).map_err(|why| why.to_string())?;
-                self.journal.append(batch).map_err(|Full| "the journal is too small".to_owned())?.map_err(|why| why.to_string())
-            }
+        if self.put(payload, only_removes)?.is_err() {
+            self.make_room()?;
+            self.put(payload, only_removes)?.map_err(|Full| ring_corrupt(&self.medium, "it is too small".to_owned()))?;
         }
-    }
-
-    /// Brings the journal, and a batch that is too large for it, into redb in
-    /// one transaction.
-    pub fn fold(&mut self, large: Option<&Batch>) -> Result<(), StoreError> {
-        let last = self.journal.next() - 1;
-        let ring = self.path.with_file_name(journal::FILE);
-        let payloads = self.journal.unfolded().map_err(|why| StoreError::Io { path: ring.clone(), why })?;
-        let large = large.map(|batch| record::changes(&batch.changes));
-        let mut all = Vec::new();
-        for payload in payloads.iter().chain(large.as_deref()) {
-            all.extend(record::raw_changes(payload).map_err(|what| StoreError::Corrupt { path: ring.clone(), what })?);
-        }
-        redb_result(&self.path, commit(&self.database, last_words(all), last))?;
-        self.journal.folded();
         Ok(())
     }
+
+    /// Only what is safe goes from the ring into redb: if that fails, it does not
+    /// matter whether redb has it.
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        self.checkpoint(&[])
+    }
+
+    fn put(&mut self, payload: &[u8], only_removes: bool) -> Result<Result<(), Full>, StoreError> {
+        let Some(journal) = &mut self.journal else { return Err(self.closed()) };
+        match journal.append(payload, only_removes) {
+            Err(Full) => Ok(Err(Full)),
+            Ok(Ok(())) => Ok(Ok(())),
+            Ok(Err(why)) => {
+                self.journal = None;
+                Err(ring_error(&self.medium, why))
+            }
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let Some(journal) = &mut self.journal else { return Err(self.closed()) };
+        let end = journal.end().sequence;
+        if end == self.safe {
+            return Ok(());
+        }
+        self.medium.check().map_err(|why| ring_error(&self.medium, why))?;
+        if let Err(why) = journal.sync() {
+            self.journal = None;
+            return Err(ring_error(&self.medium, why));
+        }
+        self.safe = end;
+        Ok(())
+    }
+
+    fn closed(&self) -> StoreError {
+        ring_error(&self.medium, std::io::Error::other("it is closed after an error"))
+    }
+
+    /// The log is idle: what is safe is noted, so that rot in it can be told.
+    pub fn note(&mut self) {
+        let noted = self.journal.as_mut().map(Journal::note);
+        if let Some(Err(why)) = noted {
+            log::debug!(target: "metamanager", "{}: {why}", self.medium.ring_path().display());
+            self.journal = None;
+        }
+    }
+
+    /// Brings the journal into redb.
+    ///
+    /// # Errors
+    ///
+    /// Why it stays in the journal.
+    pub fn fold(&mut self) -> Result<(), StoreError> {
+        self.mend()?;
+        self.make_room()
+    }
+
+    /// Brings the journal, and batches that do not go by it, into redb in one
+    /// transaction.
+    fn checkpoint(&mut self, direct: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.medium.check().map_err(|why| ring_error(&self.medium, why))?;
+        self.mend_tree()?;
+        self.commit(direct)
+    }
+
+    fn commit(&mut self, direct: &[Vec<u8>]) -> Result<(), StoreError> {
+        let (Some(journal), Some(tree)) = (&self.journal, &mut self.tree) else { return Err(self.closed()) };
+        let payloads = match journal.unfolded() {
+            Ok(payloads) => payloads,
+            Err(why) => {
+                self.journal = None;
+                return Err(damage(&self.medium, why));
+            }
+        };
+        let end = journal.end();
+        let mut changes = Vec::new();
+        for payload in payloads.iter().chain(direct.iter().map(Vec::as_slice)) {
+            changes.extend(record::raw_changes(payload).map_err(|what| ring_corrupt(&self.medium, what))?);
+        }
+        let position = Position { sequence: end.sequence + direct.len() as u64, ..end };
+        if let Err(why) = tree.commit(last_words(changes), position, true) {
+            self.is_unsettled = !direct.is_empty();
+            self.tree = None;
+            return Err(why);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// redb was asked anew, or has just said so: what it has is safe, and leaves the
+    /// ring.
+    fn settle(&mut self) {
+        self.is_unsettled = false;
+        self.state = self.tree.as_ref().and_then(Tree::state).unwrap_or(self.state);
+        self.safe = self.safe.max(self.state.position.sequence);
+        let freed = self.journal.as_mut().map(|journal| journal.checkpoint(self.state.position));
+        if let Some(Err(why)) = freed {
+            // What was written is safe all the same.
+            log::debug!(target: "metamanager", "{}: {why}", self.medium.ring_path().display());
+            self.journal = None;
+        }
+    }
+
+    /// Opens again what an error has closed.
+    fn mend(&mut self) -> Result<(), StoreError> {
+        if let Err(why) = self.medium.check() {
+            log::warn!(target: "metamanager", "{why}: all rows are written anew");
+            return self.rescue().inspect_err(|_| self.medium.disown());
+        }
+        if self.is_unsettled {
+            self.mend_tree()?;
+        }
+        if self.journal.is_none() {
+            let (journal, _) = open_journal(&self.medium, &self.state, Some(self.safe))?;
+            self.journal = Some(journal);
+        }
+        Ok(())
+    }
+
+    fn mend_tree(&mut self) -> Result<(), StoreError> {
+        if self.tree.is_some() {
+            return Ok(());
+        }
+        let tree = open_tree(&self.medium)?;
+        tree.read(|_, _| ())?;
+        match tree.state() {
+            Some(state) if state.salt == self.state.salt && state.position.sequence >= self.state.position.sequence => {
+                self.tree = Some(tree);
+                self.settle();
+                Ok(())
+            }
+            Some(_) | None => Err(StoreError::Corrupt { path: self.medium.tree_path(), what: "it is older than it was".to_owned() }),
+        }
+    }
+
+    /// The files were removed, and are open still: what is in them is written into
+    /// new ones, so that what is acknowledged next is not the only thing on disk.
+    fn rescue(&mut self) -> Result<(), StoreError> {
+        let path = self.medium.tree_path();
+        let gone = || StoreError::Corrupt { path: path.clone(), what: "it was removed, and cannot be read any more".to_owned() };
+        if self.tree.is_none() || self.journal.is_none() {
+            return Err(gone());
+        }
+        self.commit(&[])?;
+        let old = self.tree.as_ref().ok_or_else(gone)?;
+        let mut tree = open_tree(&self.medium)?;
+        if tree.state().is_some_and(|state| state.has_ring) {
+            return Err(StoreError::Corrupt { path: self.medium.tree_path(), what: "it was replaced by another while it was in use".to_owned() });
+        }
+        let salt = Salt::random().map_err(|why| ring_error(&self.medium, why))?;
+        tree.copy(old, State::new(salt, self.safe))?;
+        let (state, journal) = begin_ring(&self.medium, &mut tree)?;
+        (self.state, self.journal, self.tree) = (state, Some(journal), Some(tree));
+        Ok(())
+    }
+}
+
+pub(super) fn open_tree(medium: &impl Medium) -> Result<Tree, StoreError> {
+    let path = medium.tree_path();
+    let backend = medium.tree().map_err(|why| StoreError::Io { path: path.clone(), why })?;
+    Tree::open(backend, path)
+}
+
+fn open_journal<M: Medium>(medium: &M, state: &State, last: Option<u64>) -> Result<(Journal<M::Ring>, Payloads), StoreError> {
+    let ring = medium.ring().map_err(|why| ring_error(medium, why))?;
+    Journal::open(ring, state.salt, state.position, last).map_err(|why| damage(medium, why))
+}
+
+/// A new ring behind what redb has. redb says that there is one before anything is
+/// appended.
+fn begin_ring<M: Medium>(medium: &M, tree: &mut Tree) -> Result<(State, Journal<M::Ring>), StoreError> {
+    let corrupt = || StoreError::Corrupt { path: medium.tree_path(), what: "it was never begun".to_owned() };
+    let state = tree.state().ok_or_else(corrupt)?;
+    let ring = medium.ring().map_err(|why| ring_error(medium, why))?;
+    let journal = Journal::begin(ring, state.salt, state.position).map_err(|why| ring_error(medium, why))?;
+    tree.commit(Vec::new(), state.position, true)?;
+    Ok((tree.state().ok_or_else(corrupt)?, journal))
+}
+
+/// Reads a store of an older format, or none, and writes it in that of this build.
+fn upgrade(medium: &impl Medium, tree: &mut Tree, rows: &mut Rows) -> Result<(), StoreError> {
+    tree.read(|key, row| drop(rows.insert(key, row)))?;
+    let (format, sequence) = match tree.content() {
+        Content::Old { format, sequence } => (Some(*format), *sequence),
+        Content::New | Content::Current(_) => (None, 0),
+    };
+    let ring = medium.ring().map_err(|why| ring_error(medium, why))?;
+    if journal::is_ring(&ring) {
+        return Err(StoreError::Corrupt { path: medium.tree_path(), what: "the journal is there, and what came before is not".to_owned() });
+    }
+    let payloads = journal::read_format2(&ring, sequence).map_err(|why| ring_error(medium, why))?;
+    for payload in &payloads {
+        apply(rows, format2::read_changes(payload).map_err(|what| ring_corrupt(medium, what))?);
+    }
+    let salt = Salt::random().map_err(|why| ring_error(medium, why))?;
+    tree.rewrite(rows.iter(), State::new(salt, sequence + payloads.len() as u64))?;
+    if format.is_some() || !payloads.is_empty() {
+        log::info!(target: "metamanager", "{}: upgraded to format {FORMAT}", medium.tree_path().display());
+    }
+    Ok(())
 }
 
 /// Only the last word on each row counts: what changes often costs redb no more
@@ -158,70 +341,7 @@ fn last_words(mut changes: Vec<RawChange<'_>>) -> Vec<RawChange<'_>> {
     changes
 }
 
-fn commit(database: &Database, changes: Vec<RawChange<'_>>, last: u64) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut rows = transaction.open_table(ROWS)?;
-        for change in changes {
-            match change.row() {
-                Some(row) => drop(rows.insert(change.key().as_slice(), row.as_slice())?),
-                None => drop(rows.remove(change.key().as_slice())?),
-            }
-        }
-    }
-    write_meta(&transaction, last)?;
-    Ok(transaction.commit()?)
-}
-
-/// Writes all rows anew, in the format of this build.
-fn rewrite(database: &Database, rows: &Rows, last: u64) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.delete_table(ROWS)?;
-    {
-        let mut table = transaction.open_table(ROWS)?;
-        for (key, row) in rows {
-            table.insert(record::key(key).as_slice(), record::row(row).as_slice())?;
-        }
-    }
-    write_meta(&transaction, last)?;
-    Ok(transaction.commit()?)
-}
-
-fn write_meta(transaction: &WriteTransaction, last: u64) -> Result<(), redb::Error> {
-    let mut meta = transaction.open_table(META)?;
-    meta.insert("format", FORMAT)?;
-    meta.insert("sequence", last)?;
-    Ok(())
-}
-
-fn redb_result<T, E: Into<redb::Error>>(path: &Path, result: Result<T, E>) -> Result<T, StoreError> {
-    result.map_err(|why| StoreError::Database { path: path.to_owned(), why: Box::new(why.into()) })
-}
-
 type Rows = BTreeMap<Key, Row>;
-
-/// All rows, the sequence they are folded up to, and the format they are in.
-fn load(database: &Database, path: &Path) -> Result<(Rows, u64, u64), StoreError> {
-    let read = redb_result(path, database.begin_read())?;
-    let meta = match read.open_table(META) {
-        Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Rows::new(), 0, FORMAT)),
-        Err(why) => return redb_result(path, Err(why)),
-    };
-    let number = |name: &str| -> Result<u64, StoreError> { Ok(redb_result(path, meta.get(name))?.map_or(0, |value| value.value())) };
-    let format = number("format")?;
-    if format > FORMAT {
-        return Err(StoreError::Newer { path: path.to_owned(), found: format });
-    }
-    let mut rows = Rows::new();
-    for entry in redb_result(path, redb_result(path, read.open_table(ROWS))?.iter())? {
-        let (key, row) = redb_result(path, entry)?;
-        let (key, row) = if format == FORMAT { record::read(key.value(), row.value()) } else { format2::read_row(key.value(), row.value()) }
-            .map_err(|what| StoreError::Corrupt { path: path.to_owned(), what })?;
-        rows.insert(key, row);
-    }
-    Ok((rows, number("sequence")?, format))
-}
 
 fn apply(rows: &mut Rows, changes: Vec<Change>) {
     for change in changes {
@@ -232,67 +352,17 @@ fn apply(rows: &mut Rows, changes: Vec<Change>) {
     }
 }
 
-/// A new ring is filled with zeros, so that later writes never allocate.
-fn open_ring(path: &Path, size: u64) -> io::Result<Ring> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let found = file.metadata()?.len();
-    if found == 0 {
-        io::copy(&mut io::Read::take(io::repeat(0), size.next_multiple_of(4096)), &mut file)?;
-        file.sync_all()?;
-    }
-    let size = file.metadata()?.len();
-    Ok(Ring { file, size })
+fn ring_error(medium: &impl Medium, why: std::io::Error) -> StoreError {
+    StoreError::Io { path: medium.ring_path(), why }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
+fn ring_corrupt(medium: &impl Medium, what: String) -> StoreError {
+    StoreError::Corrupt { path: medium.ring_path(), what }
+}
 
-    fn dir(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("selvedge-store-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        dir
-    }
-
-    fn batch(ticket: u64, name: &str, size: usize) -> Batch {
-        Batch { ticket: Ticket(ticket), changes: vec![Change::set(Key::Object(name.into()), Row::Object("x".repeat(size)))] }
-    }
-
-    #[test]
-    fn what_was_written_is_there_after_reopening_folded_or_not() {
-        let dir = dir("reopen");
-        {
-            let (mut store, restored) = Store::open(&dir, 64 << 10).expect("a new store");
-            assert_eq!((restored.rows.len(), restored.last), (0, Ticket(0)));
-            for ticket in 1..400 {
-                assert_eq!(store.write(&[batch(ticket, &format!("o{}", ticket % 7), 500)]), (1, Ok(())));
-            }
-            assert_eq!(store.write(&[batch(400, "large", 40 << 10)]).0, 1);
-            assert_eq!(store.write(&[Batch { ticket: Ticket(401), changes: vec![Change::remove(Key::Object("o3".into()))] }]).0, 1);
-        }
-        let (_, restored) = Store::open(&dir, 64 << 10).expect("the same store");
-        assert_eq!((restored.rows.len(), restored.last), (7, Ticket(400)));
-        let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
-        assert_eq!((mode(&dir), mode(&dir.join(FILE)), mode(&dir.join(journal::FILE))), (0o700, 0o600, 0o600));
-        std::fs::remove_dir_all(&dir).expect("it is ours");
-    }
-
-    #[test]
-    fn a_newer_format_is_refused_and_a_corrupt_store_is_moved_aside() {
-        let dir = dir("newer");
-        drop(Store::open(&dir, 64 << 10).expect("a new store"));
-        {
-            let database = Database::open(dir.join(FILE)).expect("redb");
-            let write = database.begin_write().expect("a transaction");
-            write.open_table(META).expect("a table").insert("format", 99).expect("a number");
-            write.commit().expect("on disk");
-        }
-        let config = crate::config::MetaManager { dir: dir.clone(), journal: 64 << 10 };
-        assert!(matches!(super::super::open(&config, 5), Err(StoreError::Newer { found: 99, .. })));
-        std::fs::write(dir.join(FILE), vec![7; 8192]).expect("it is ours");
-        let (_, restored) = super::super::open(&config, 5).expect("a new store");
-        assert!(restored.lost.is_some() && dir.join("store.redb.corrupt-5").exists());
-        std::fs::remove_dir_all(&dir).expect("it is ours");
+fn damage(medium: &impl Medium, damage: Damage) -> StoreError {
+    match damage {
+        Damage::Io(why) => ring_error(medium, why),
+        Damage::Rot(what) => ring_corrupt(medium, what),
     }
 }

@@ -3,16 +3,17 @@
 //! costs the flash a page however little is in it. A disk that takes nothing loses nothing: what
 //! was to be written is kept and tried again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_lite::future;
-use smol::Timer;
 use smol::channel::{Receiver, Sender, TrySendError};
 
-use super::Store;
+use super::{Store, StoreError};
+use crate::host::clock;
 use crate::node::input::Input;
 use crate::node::store::{Batch, Row};
 
@@ -94,49 +95,110 @@ const BREATHS: u32 = 5;
 /// One breath.
 const BREATH: Duration = Duration::from_millis(4);
 
+/// Once nothing came for so long, what is safe is noted on disk.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Openings in a row that may find the store damaged before it is given up.
+const DAMAGED: u32 = 3;
+
 fn run(mut store: Store, batches: &Receiver<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) {
     let mut group = Vec::new();
     let mut wait = RETRY.0;
-    let (mut ill, mut crowded) = (false, false);
-    while gather(&mut group, batches, ill.then_some(wait)) {
+    let (mut ill, mut crowded, mut noted) = (false, false, true);
+    let mut damaged = 0;
+    loop {
+        if ill {
+            wait_out(&mut group, batches, wait);
+        }
+        let patience = if ill { Some(Duration::ZERO) } else { Some(QUIET).filter(|_| !noted) };
+        match gather(&mut group, batches, patience) {
+            Gathered::End => break,
+            Gathered::Nothing => {
+                store.note();
+                noted = true;
+                continue;
+            }
+            Gathered::Batches => noted = false,
+        }
         if crowded {
             linger(&mut group, batches);
         }
         crowded = group.len() > 1;
         match write(&mut store, &mut group, waiting, inbox) {
             Ok(()) if ill => {
-                (ill, wait) = (false, RETRY.0);
+                (ill, wait, damaged) = (false, RETRY.0, 0);
                 let _ = inbox.send_blocking(Input::StoreHealth(Ok(())));
             }
             Ok(()) => {}
             Err(why) => {
+                damaged = if why.is_damage() { damaged + 1 } else { 0 };
+                // The next start moves it aside and asks the cloud; this process knows
+                // the rows only as what the node made of them.
+                assert!(damaged < DAMAGED, "the store is damaged and the agent starts again: {why}");
                 wait = if ill { (wait * 2).min(RETRY.1) } else { RETRY.0 };
                 ill = true;
-                let _ = inbox.send_blocking(Input::StoreHealth(Err(why)));
+                let _ = inbox.send_blocking(Input::StoreHealth(Err(why.to_string())));
             }
         }
     }
-    if let Err(why) = store.fold(None) {
+    if let Err(why) = store.fold() {
         log::warn!(target: "metamanager", "the journal could not be folded at the end: {why}");
     }
 }
 
-/// Waits for something to write, or for the time to try again; false at the
-/// end.
-fn gather(group: &mut Vec<Batch>, batches: &Receiver<Batch>, retry: Option<Duration>) -> bool {
-    let next = match retry {
+enum Gathered {
+    /// There is something to write.
+    Batches,
+    /// Nothing came in time, and nothing waits.
+    Nothing,
+    /// There will be nothing more, and what waits cannot be written.
+    End,
+}
+
+/// Waits for something to write, or for the time to try again.
+fn gather(group: &mut Vec<Batch>, batches: &Receiver<Batch>, patience: Option<Duration>) -> Gathered {
+    let next = match patience {
         None => batches.recv_blocking().ok(),
-        Some(wait) => smol::block_on(future::or(async { batches.recv().await.ok() }, async {
-            Timer::after(wait).await;
-            None
-        })),
+        Some(patience) => receive_within(batches, patience),
     };
-    if next.is_none() && (group.is_empty() || batches.is_closed()) {
-        return false;
+    if next.is_none() && batches.is_closed() {
+        return Gathered::End;
     }
     group.extend(next);
     take_all(group, batches);
-    true
+    if group.is_empty() { Gathered::Nothing } else { Gathered::Batches }
+}
+
+/// Takes what comes until it is time to try again: what comes does not make it
+/// sooner, for each try opens the store anew.
+fn wait_out(group: &mut Vec<Batch>, batches: &Receiver<Batch>, wait: Duration) {
+    let end = clock::monotonic() + wait;
+    while let Some(rest) = end.checked_sub(clock::monotonic()).filter(|rest| !rest.is_zero() && !batches.is_closed()) {
+        group.extend(receive_within(batches, rest));
+    }
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits once. A timer of smol would have this thread look after everybody's sockets.
+fn receive_within(batches: &Receiver<Batch>, patience: Duration) -> Option<Batch> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut next = pin!(batches.recv());
+    if let Poll::Ready(next) = next.as_mut().poll(&mut context) {
+        return next.ok();
+    }
+    std::thread::park_timeout(patience);
+    match next.poll(&mut context) {
+        Poll::Ready(next) => next.ok(),
+        Poll::Pending => None,
+    }
 }
 
 fn take_all(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
@@ -144,7 +206,7 @@ fn take_all(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
 }
 
 /// Waits for more of a crowd, until nothing came for a breath. The thread is the
-/// store's own, and smol's timers would have it look after everybody's sockets.
+/// store's own.
 #[allow(clippy::disallowed_methods)]
 fn linger(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
     for _ in 0..BREATHS {
@@ -159,7 +221,7 @@ fn linger(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
 
 /// Writes a group and tells up to which ticket everything is on disk; what is
 /// not stays in the group.
-fn write(store: &mut Store, group: &mut Vec<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) -> Result<(), String> {
+fn write(store: &mut Store, group: &mut Vec<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) -> Result<(), StoreError> {
     let (done, result) = store.write(group);
     let written: Vec<Batch> = group.drain(..done).collect();
     waiting.fetch_sub(written.iter().map(weight).sum(), Ordering::Relaxed);
