@@ -98,7 +98,7 @@ pub(super) fn remove_tree(base: &Path, path: &Path) -> io::Result<()> {
 /// `None` for what is not there.
 fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) if beneath::is_absent(&cause) => Ok(None),
         other => other.map(Some),
     }
 }
@@ -258,6 +258,19 @@ mod tests {
         symlink(logs.join("web"), logs.join("link")).unwrap();
         assert_eq!(last_logs(&Dir::open(&logs).unwrap()), BTreeMap::from([("web".to_owned(), 10), ("side".to_owned(), 0)]));
         fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[test]
+    fn what_can_never_have_been_made_is_removed() {
+        let base = std::env::temp_dir().join(format!("selvedge-files-never-{}", std::process::id()));
+        fs::create_dir_all(&base).unwrap();
+        for never in [base.join("n".repeat(300)), base.join("none")] {
+            remove_tree(&base, &never).unwrap();
+            remove_links_into(&base, &never).unwrap();
+            remove_log(&never.join("c/0.log"), &never).unwrap();
+            remove_log(&base.join("c").join(never.file_name().unwrap()), &base.join("link")).unwrap();
+        }
+        fs::remove_dir_all(base).unwrap();
     }
 
     #[test]

@@ -46,6 +46,11 @@ pub fn at<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|why| io::Error::new(why.kind(), format!("'{}': {why}", path.display())))
 }
 
+/// Nothing has that name, or can have it: it is too long for a file.
+pub fn is_absent(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename)
+}
+
 impl Dir {
     /// Opens a directory that the machine's owner chose; links are followed.
     ///
@@ -202,7 +207,7 @@ impl Dir {
             dir.at(name, stat)
         });
         match found {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(why) if is_absent(&why) => Ok(None),
             other => other.map(Some),
         }
     }
@@ -264,7 +269,7 @@ impl Dir {
             dir.at(name, unlinked)
         });
         match removed {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(why) if is_absent(&why) => Ok(()),
             other => other,
         }
     }

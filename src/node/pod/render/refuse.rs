@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::sandbox::log_directory_name;
 use crate::config;
 use crate::wire::kube::{Container, Pod};
 
@@ -21,6 +22,9 @@ const SAFE: [&str; 12] = [
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
 ];
+
+/// Longest name of a file.
+const NAME_MAX: usize = 255;
 
 /// The first sysctl a pod may not set.
 pub fn sysctl_forbidden(pod: &Pod, config: &config::Edged) -> Option<String> {
@@ -59,6 +63,11 @@ fn refusals(pod: &Pod) -> Vec<String> {
     list.no("spec.securityContext.appArmorProfile", spec.security_context.app_armor_profile.is_some());
     if spec.containers.is_empty() {
         list.say("spec.containers: none".to_owned());
+    }
+    let logs = log_directory_name(&pod.metadata.namespace, &pod.metadata.name, &pod.metadata.uid);
+    if logs.len() > NAME_MAX {
+        let name = "metadata.name: the pod's log directory NAMESPACE_NAME_UID";
+        list.say(format!("{name} would have a name of {} bytes, a file has at most {NAME_MAX}", logs.len()));
     }
     for (index, volume) in spec.volumes.iter().enumerate() {
         for source in volume.other.keys() {

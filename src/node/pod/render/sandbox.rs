@@ -16,7 +16,12 @@ pub fn log_directory(config: &config::Edged, pod: &Pod) -> String {
 
 /// The same, for a pod that only the runtime knows.
 pub fn log_directory_of(logs: &Path, namespace: &str, name: &str, uid: &str) -> String {
-    format!("{}/{namespace}_{name}_{uid}", logs.display())
+    format!("{}/{}", logs.display(), log_directory_name(namespace, name, uid))
+}
+
+/// `NAMESPACE_NAME_UID`.
+pub fn log_directory_name(namespace: &str, name: &str, uid: &str) -> String {
+    format!("{namespace}_{name}_{uid}")
 }
 
 /// The sandbox of a pod.
