@@ -4,6 +4,8 @@ mod architecture;
 #[cfg(all(feature = "broker", feature = "edgehub"))]
 #[path = "live/broker.rs"]
 mod broker;
+#[cfg(feature = "cloud")]
+mod calls;
 mod cli;
 #[cfg(feature = "cloud")]
 mod cloud;
@@ -33,6 +35,8 @@ mod requests;
 mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
+#[cfg(feature = "cloud")]
+mod termination;
 mod unit;
 #[cfg(feature = "cloud")]
 mod updates;

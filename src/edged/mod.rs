@@ -31,23 +31,26 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 
+use smol::Task;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::{Mutex, RwLock, Semaphore};
 
 use crate::config;
 use crate::host::grpc;
 use crate::host::tasks::{Executor, Tasks};
-use crate::node::ids::{PodKey, PodUid};
+use crate::node::ids::{OpId, PodKey, PodUid};
 use crate::node::input::Input;
-use crate::node::runtime::{Cgroup, ImageSeen, Order, PodSeen, RuntimeInfo};
+use crate::node::runtime::{Cgroup, ImageSeen, Op, Order, PodSeen, RuntimeInfo};
 use crate::wire::cri;
 use client::Client;
 use grpc::Error;
 
-/// Orders in hand at most; beyond that the node keeps them.
-const ORDERS: usize = 256;
-/// Steps carried out side by side.
+/// Orders in hand at most, ops of pods aside, of which each pod has one; beyond
+/// that the node keeps them.
+const ORDERS: usize = 1024;
+/// Steps carried out side by side; as many more of those that end a pod.
 const STEPS: usize = 32;
 /// Pulls side by side: they share one uplink and one flash chip.
 const PULLS: usize = 2;
@@ -60,6 +63,16 @@ const FILES: usize = 4;
 pub struct Edged {
     shell: Rc<Shell>,
     tasks: RefCell<Tasks>,
+    /// What a pod's step is given up by.
+    ops: RefCell<BTreeMap<OpId, UnderWay>>,
+}
+
+/// A step of a pod that is being carried out.
+struct UnderWay {
+    pod: PodUid,
+    /// It changes what the runtime has.
+    changes: bool,
+    task: Task<()>,
 }
 
 /// Starts the shell. It reaches for the runtime by itself and goes on doing so.
@@ -68,7 +81,7 @@ pub fn open(config: config::Edged, inbox: Sender<Input>, executor: &Executor) ->
     let mut tasks = Tasks::new(executor);
     tasks.spawn(watch::run(shell.clone()));
     tasks.spawn(logs::watch(shell.clone()));
-    Edged { shell, tasks: RefCell::new(tasks) }
+    Edged { shell, tasks: RefCell::new(tasks), ops: RefCell::default() }
 }
 
 /// How the runtime at a socket is, and whether it has the image of its
@@ -90,22 +103,44 @@ impl Edged {
         self.tasks.borrow_mut().running() < ORDERS
     }
 
-    /// Takes an order; it is answered by an input. Never waits.
+    fn begin(&self, op: Op) {
+        let (id, pod, changes) = (op.id, op.pod.clone(), operate::changes(&op.step));
+        let task = self.shell.executor.spawn(operate::run(self.shell.clone(), op));
+        let mut ops = self.ops.borrow_mut();
+        ops.retain(|_, op| !op.task.is_finished());
+        ops.insert(id, UnderWay { pod, changes, task });
+    }
+
+    /// Dropping what waits for a call tells the runtime to give it up.
+    fn cancel(&self, op: OpId) {
+        let Some(UnderWay { pod, changes, task }) = self.ops.borrow_mut().remove(&op) else { return };
+        log::debug!(target: "edged", "op {op} of pod '{pod}' is cancelled");
+        drop(task);
+        if changes {
+            self.spawn(operate::look_later(self.shell.clone(), pod));
+        }
+    }
+
+    /// Takes an order; it is answered by an input, unless it says otherwise.
+    /// Never waits.
     pub fn hand(&self, order: Order) {
         let shell = self.shell.clone();
-        let mut tasks = self.tasks.borrow_mut();
         match order {
-            Order::Op(op) => tasks.spawn(operate::run(shell, op)),
+            Order::Op(op) => self.begin(op),
+            Order::Cancel(op) => self.cancel(op),
             Order::Weigh(classes) => {
                 shell.classes.replace(classes);
-                tasks.spawn(async move { operate::weigh(&shell).await });
+                self.spawn(async move { operate::weigh(&shell).await });
             }
-            Order::Probe(probe) => tasks.spawn(probe::run(shell, probe)),
-            Order::Relist => shell.relist.ask(),
-            Order::RemoveImage(image) => tasks.spawn(async move { shell.remove_image(&image).await }),
-            Order::Measure(pods) => tasks.spawn(async move { usage::measure(&shell, pods).await }),
-            Order::RotateLog(container) => tasks.spawn(async move { logs::rotate(&shell, &container).await }),
+            Order::Probe(probe) => self.spawn(probe::run(shell, probe)),
+            Order::RemoveImage(image) => self.spawn(async move { shell.remove_image(&image).await }),
+            Order::Measure(pods) => self.spawn(async move { usage::measure(&shell, pods).await }),
+            Order::RotateLog(container) => self.spawn(async move { logs::rotate(&shell, &container).await }),
         }
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().spawn(work);
     }
 }
 
@@ -122,6 +157,8 @@ struct Shell {
     looking: RwLock<()>,
     /// The same between looks at one pod.
     looks: RefCell<BTreeMap<PodUid, Rc<Mutex<()>>>>,
+    /// The same for work on files of a pod, which cannot be stopped once begun.
+    pod_files: RefCell<BTreeMap<PodUid, Weak<Mutex<()>>>>,
     /// What classes of pods shall weigh, empty once they do; one writes it at a
     /// time, so that the newest word stands.
     classes: RefCell<Vec<Cgroup>>,
@@ -129,6 +166,7 @@ struct Shell {
     /// Processes are grouped by systemd slices.
     systemd: Cell<bool>,
     steps: Semaphore,
+    ends: Semaphore,
     pulls: Semaphore,
     probes: Semaphore,
     files: Semaphore,
@@ -173,6 +211,8 @@ impl Shell {
             looking: RwLock::new(()),
             looks: RefCell::default(),
             steps: Semaphore::new(STEPS),
+            ends: Semaphore::new(STEPS),
+            pod_files: RefCell::default(),
             pulls: Semaphore::new(PULLS),
             probes: Semaphore::new(PROBES),
             files: Semaphore::new(FILES),
@@ -193,17 +233,30 @@ impl Shell {
         smol::unblock(work).await
     }
 
-    /// Reads one pod and tells of it; `None` when it could not be read.
-    async fn look(&self, uid: &PodUid, key: Option<PodKey>, say: impl FnOnce(Option<PodSeen>) -> Option<Input>) {
+    /// Who works on files of a pod holds this; it is kept as long as somebody
+    /// does.
+    fn files_of(&self, uid: &PodUid) -> Arc<Mutex<()>> {
+        let mut all = self.pod_files.borrow_mut();
+        if let Some(turns) = all.get(uid).and_then(Weak::upgrade) {
+            return turns;
+        }
+        all.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Mutex::new(()));
+        all.insert(uid.clone(), Arc::downgrade(&turns));
+        turns
+    }
+
+    /// Reads one pod and tells of it, or why it could not be read.
+    async fn look(&self, uid: &PodUid, key: Option<PodKey>, say: impl FnOnce(Result<PodSeen, Error>) -> Option<Input>) {
         let _shared = self.looking.read().await;
         let turns = self.looks.borrow_mut().entry(uid.clone()).or_default().clone();
         let _turn = turns.lock().await;
         let pod = match seen::read(&self.client, &self.executor, Some(uid)).await {
-            Ok(pods) => Some(self.remember(uid, key, pods)),
+            Ok(pods) => Ok(self.remember(uid, key, pods)),
             Err(cause) => {
                 log::debug!(target: "edged", "cannot read pod '{uid}': {cause}");
                 self.check.ask();
-                None
+                Err(cause)
             }
         };
         if let Some(input) = say(pod) {

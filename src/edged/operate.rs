@@ -20,23 +20,26 @@ use crate::host::clock;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::input::Input;
 use crate::node::pod::render::log_directory_of;
-use crate::node::runtime::{Action, FailedAt, Failure, MountPoint, Op, Outcome, Prepare, ProbeResult, Start, Step, Stop, SubPath};
+use crate::node::runtime::{Action, FailedAt, Failure, MountPoint, Op, Outcome, PodSeen, Prepare, ProbeResult, Start, Step, Stop, SubPath};
 use crate::wire::cri;
 
 /// What a process gets between TERM and KILL at least, however long its hook
 /// took.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// A postStart hook has no limit of its own; one that is stuck must not hold
-/// its pod for ever.
+/// the other containers of its pod for ever.
 const POST_START: Duration = Duration::from_secs(1800);
+/// Work on files: a volume of a server that is away may never answer.
+const ON_DISK: Duration = Duration::from_secs(120);
+/// What a call that was given up still made shows by then.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Carries out an op and answers it.
 pub(super) async fn run(shell: Rc<Shell>, op: Op) {
     let (id, uid) = (op.id, op.pod);
     let key = key_of(&op.step);
-    // Reading, pulling and preparing change no sandbox and no container.
-    let changes = matches!(op.step, Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. });
-    let hook = matches!(op.step, Step::PostStart { .. });
+    let (reads, changes) = (matches!(op.step, Step::Look), changes(&op.step));
+    let is_image = matches!(op.step, Step::EnsureImage(_));
     let (what, begun) = (op.step.name(), clock::monotonic());
     let result = step(&shell, &uid, op.step).await;
     log::debug!(target: "edged", "op {id} of pod '{uid}', {what}, took {} ms", clock::monotonic().saturating_sub(begun).as_millis());
@@ -44,12 +47,34 @@ pub(super) async fn run(shell: Rc<Shell>, op: Op) {
         log::debug!(target: "edged", "op {id} of pod '{uid}' failed at {:?}: {}", failure.at, failure.message);
         shell.check.ask();
     }
-    if changes || (hook && result.is_err()) {
+    // A failure may come of something that was not seen yet.
+    if changes || reads || (!is_image && result.is_err()) {
         let pod = uid.clone();
-        shell.look(&uid, key, |seen| Some(Input::Done { op: id, pod, result, seen })).await;
+        let answer = |seen: Result<PodSeen, Error>| {
+            let (seen, unseen) = seen.map_or_else(|cause| (None, Some(cause)), |seen| (Some(seen), None));
+            let unseen = unseen.filter(|_| reads).map(refused(FailedAt::Runtime));
+            Some(Input::Done { op: id, pod, result: unseen.map_or(result, Err), seen })
+        };
+        shell.look(&uid, key, answer).await;
     } else {
         shell.tell(Input::Done { op: id, pod: uid, result, seen: None }).await;
     }
+}
+
+/// Whether the runtime has other sandboxes or containers after a step.
+pub(super) fn changes(step: &Step) -> bool {
+    match step {
+        Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. } => true,
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::PostStart { .. } | Step::Empty | Step::Look | Step::Clean { .. } => false,
+    }
+}
+
+/// Looks at a pod once more after a step of it was given up: the runtime may
+/// have gone on with it for a moment, and nobody waits for that pod any more.
+pub(super) async fn look_later(shell: Rc<Shell>, uid: PodUid) {
+    Timer::after(SETTLED).await;
+    let found = |seen: Result<PodSeen, Error>| seen.ok().filter(|seen| !seen.is_empty()).map(Input::Seen);
+    shell.look(&uid, None, found).await;
 }
 
 async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Failure> {
@@ -59,10 +84,10 @@ async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Fa
     }
     let _turn = match &step {
         // Ends take their time and must not wait for others' ends.
-        Step::Stop { .. } | Step::PostStart { .. } => None,
-        Step::Prepare(_) | Step::EnsureImage(_) | Step::MakeSandbox(_) | Step::Start(_) | Step::Remove { .. } | Step::Empty | Step::Clean { .. } => {
-            Some(shell.steps.acquire().await)
-        }
+        Step::Stop { .. } | Step::PostStart { .. } | Step::Look => None,
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::MakeSandbox(_) | Step::Start(_) => Some(shell.steps.acquire().await),
+        // Nor for beginnings that do not get on.
+        Step::Remove { .. } | Step::Empty | Step::Clean { .. } => Some(shell.ends.acquire().await),
     };
     match step {
         Step::Prepare(wish) => prepare(shell, uid, wish).await,
@@ -73,6 +98,8 @@ async fn step(shell: &Rc<Shell>, uid: &PodUid, step: Step) -> Result<Outcome, Fa
         Step::Stop { containers, sandboxes } => stop(shell, containers, sandboxes).await,
         Step::Remove { containers, sandboxes } => remove(shell, containers, sandboxes).await,
         Step::Empty => empty(shell, uid).await,
+        // The look comes after every step.
+        Step::Look => Ok(Outcome::Done),
         Step::Clean { key, cgroups } => clean(shell, uid, key, cgroups).await,
     }
 }
@@ -83,7 +110,7 @@ fn key_of(step: &Step) -> Option<PodKey> {
         Step::MakeSandbox(config) => config,
         Step::Start(start) => &start.sandbox_config,
         Step::Clean { key, .. } => return Some(key.clone()),
-        Step::Prepare(_) | Step::EnsureImage(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty => return None,
+        Step::Prepare(_) | Step::EnsureImage(_) | Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Look => return None,
     };
     config.metadata.as_ref().map(|pod| PodKey { namespace: pod.namespace.clone(), name: pod.name.clone() })
 }
@@ -99,14 +126,39 @@ pub(super) fn refused(at: FailedAt) -> impl Fn(Error) -> Failure {
 }
 
 async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, Failure> {
-    let (config, uid, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
+    let (config, id, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
     let work = move || {
         let logs = files::directory(&config.pod_logs, Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Volume))?;
         cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
-        volumes::setup(&config.root, &uid, &wish.volumes).map_err(failed(FailedAt::Volume))?;
+        volumes::setup(&config.root, &id, &wish.volumes).map_err(failed(FailedAt::Volume))?;
         Ok(Outcome::Prepared(files::last_logs(&logs)))
     };
-    shell.on_disk(work).await
+    on_files(shell, uid, FailedAt::Volume, work).await
+}
+
+/// Work on files of a pod, one after the other: what was given up but cannot be
+/// stopped is over before the next begins.
+async fn on_files<T: Send + 'static>(
+    shell: &Shell,
+    uid: &PodUid,
+    at: FailedAt,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let turns = shell.files_of(uid);
+    let work = async {
+        let turn = turns.lock_arc().await;
+        let work = move || {
+            let result = work();
+            drop(turn);
+            result
+        };
+        shell.on_disk(work).await
+    };
+    let late = async {
+        Timer::after(ON_DISK).await;
+        Err(failed(at)(format!("files and volumes of the pod are not ready within {} s", ON_DISK.as_secs())))
+    };
+    or(work, late).await
 }
 
 /// Pods run also where classes cannot be weighed.
@@ -132,7 +184,7 @@ async fn start(shell: &Shell, uid: &PodUid, mut start: Start) -> Result<Outcome,
         mount.host_path = part.target.clone();
     }
     let log = Path::new(&start.sandbox_config.log_directory).join(&start.config.log_path);
-    lay_out(shell, &start, &log).await?;
+    lay_out(shell, uid, &start, &log).await?;
 
     let labels = start.config.labels.clone();
     let request =
@@ -154,10 +206,10 @@ async fn start(shell: &Shell, uid: &PodUid, mut start: Start) -> Result<Outcome,
 }
 
 /// Files the container needs before it can be created.
-async fn lay_out(shell: &Shell, start: &Start, log: &Path) -> Result<(), Failure> {
+async fn lay_out(shell: &Shell, uid: &PodUid, start: &Start, log: &Path) -> Result<(), Failure> {
     let (config, start, log) = (shell.config.clone(), Files::of(start), log.to_owned());
     let work = move || start.lay_out(&config, &log).map_err(failed(FailedAt::Create));
-    shell.on_disk(work).await
+    on_files(shell, uid, FailedAt::Create, work).await
 }
 
 /// What a container needs on this machine.
@@ -226,21 +278,47 @@ async fn stop(shell: &Rc<Shell>, containers: Vec<Stop>, sandboxes: Vec<SandboxId
             result
         }));
     }
-    let mut first = Ok(());
+    let mut ends = Ends::default();
     for task in tasks {
-        let result = task.await;
-        first = first.and(result);
+        ends.note(task.await.map_err(refused(FailedAt::Stop)));
     }
     for sandbox in sandboxes {
-        let result = present(shell.client.stop_pod_sandbox(&sandbox.as_str().into()).await);
-        first = first.and(result);
+        ends.note(known(shell.client.stop_pod_sandbox(&sandbox.as_str().into()).await).map_err(refused(FailedAt::Stop)));
     }
-    first.map(|()| Outcome::Done).map_err(refused(FailedAt::Stop))
+    ends.outcome()
+}
+
+/// The runtime's words when it does not know what it was told to end.
+type NotKnown = Option<String>;
+
+/// What came of several ends: the first failure, and the first thing that the
+/// runtime does not know.
+#[derive(Default)]
+struct Ends {
+    failure: Option<Failure>,
+    not_known: NotKnown,
+}
+
+impl Ends {
+    fn note(&mut self, end: Result<NotKnown, Failure>) {
+        match end {
+            Ok(not_known) => self.not_known = self.not_known.take().or(not_known),
+            Err(failure) => self.failure = self.failure.take().or(Some(failure)),
+        }
+    }
+
+    fn outcome(self) -> Result<Outcome, Failure> {
+        match (self.failure, self.not_known) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(words)) => Ok(Outcome::NotFound(words)),
+            (None, None) => Ok(Outcome::Done),
+        }
+    }
 }
 
 /// The hook first, then the wait for others, then TERM and KILL; all of it
 /// inside the grace, of which the process itself gets a least part.
-async fn stop_container(shell: &Shell, stop: &Stop, after: &[Receiver<()>]) -> Result<(), Error> {
+async fn stop_container(shell: &Shell, stop: &Stop, after: &[Receiver<()>]) -> Result<NotKnown, Error> {
     let (begun, grace) = (clock::monotonic(), Duration::from_secs(stop.grace.into()));
     let left = || grace.saturating_sub(clock::monotonic().saturating_sub(begun));
     if let Some(hook) = &stop.pre_stop {
@@ -263,62 +341,64 @@ async fn stop_container(shell: &Shell, stop: &Stop, after: &[Receiver<()>]) -> R
     .await;
     // Whole seconds; a started one counts.
     let timeout = i64::try_from(left().max(LEAST_GRACE).as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-    present(shell.client.stop_container(&cri::StopContainerRequest { container_id: stop.container.to_string(), timeout }).await)
+    known(shell.client.stop_container(&cri::StopContainerRequest { container_id: stop.container.to_string(), timeout }).await)
 }
 
-/// What is not there has ended.
-fn present(result: Result<cri::Empty, Error>) -> Result<(), Error> {
+/// What the runtime does not know has ended, unless it goes on listing it: the
+/// look after the step tells.
+fn known(result: Result<cri::Empty, Error>) -> Result<NotKnown, Error> {
     match result {
-        Err(cause) if cause.is_not_found() => Ok(()),
-        other => other.map(drop),
+        Err(cause) if cause.is_not_found() => Ok(Some(cause.to_string())),
+        other => other.map(|cri::Empty {}| None),
     }
 }
 
 async fn remove(shell: &Shell, containers: Vec<ContainerId>, sandboxes: Vec<SandboxId>) -> Result<Outcome, Failure> {
-    let mut first = Ok(());
+    let mut ends = Ends::default();
     for container in containers {
-        let result = remove_container(shell, &container).await;
-        first = first.and(result);
+        ends.note(remove_container(shell, &container).await);
     }
     for sandbox in sandboxes {
-        let result = present(shell.client.remove_pod_sandbox(&sandbox.as_str().into()).await).map_err(refused(FailedAt::Stop));
-        first = first.and(result);
+        ends.note(known(shell.client.remove_pod_sandbox(&sandbox.as_str().into()).await).map_err(refused(FailedAt::Stop)));
     }
-    first.map(|()| Outcome::Done)
+    ends.outcome()
 }
 
 /// With its log: nobody could ask for it any more.
-async fn remove_container(shell: &Shell, id: &ContainerId) -> Result<(), Failure> {
+async fn remove_container(shell: &Shell, id: &ContainerId) -> Result<NotKnown, Failure> {
     let status = match shell.client.container_status(&id.as_str().into()).await {
-        Ok(answer) => answer.status.unwrap_or_default(),
-        Err(cause) if cause.is_not_found() => return Ok(()),
+        Ok(answer) => answer.status,
+        Err(cause) if cause.is_not_found() => None,
         Err(cause) => return Err(refused(FailedAt::Stop)(cause)),
     };
-    present(shell.client.remove_container(&id.as_str().into()).await).map_err(refused(FailedAt::Stop))?;
+    let not_known = known(shell.client.remove_container(&id.as_str().into()).await).map_err(refused(FailedAt::Stop))?;
+    let Some(status) = status else { return Ok(not_known) };
     let link = shell.config.container_logs.join(seen::log_link(&status.labels, id.as_str()));
-    shell.on_disk(move || files::remove_log(Path::new(&status.log_path), &link)).await.map_err(failed(FailedAt::Stop))
+    let work = move || files::remove_log(Path::new(&status.log_path), &link);
+    shell.on_disk(work).await.map_err(failed(FailedAt::Stop))?;
+    Ok(not_known)
 }
 
 async fn empty(shell: &Shell, uid: &PodUid) -> Result<Outcome, Failure> {
-    let (root, uid) = (shell.config.root.clone(), uid.to_string());
+    let (root, id) = (shell.config.root.clone(), uid.to_string());
     let work = move || {
-        subpath::unbind_all(&root, &uid).map_err(failed(FailedAt::Stop))?;
-        volumes::empty(&root, &uid).map_err(failed(FailedAt::Stop))
+        subpath::unbind_all(&root, &id).map_err(failed(FailedAt::Stop))?;
+        volumes::empty(&root, &id).map_err(failed(FailedAt::Stop))
     };
-    shell.on_disk(work).await.map(|()| Outcome::Done)
+    on_files(shell, uid, FailedAt::Stop, work).await.map(|()| Outcome::Done)
 }
 
 async fn clean(shell: &Shell, uid: &PodUid, key: PodKey, cgroups: Vec<String>) -> Result<Outcome, Failure> {
-    let (config, uid, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
+    let (config, id, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
     let work = move || {
-        subpath::unbind_all(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
-        volumes::remove(&config.root, &uid).map_err(failed(FailedAt::Stop))?;
+        subpath::unbind_all(&config.root, &id).map_err(failed(FailedAt::Stop))?;
+        volumes::remove(&config.root, &id).map_err(failed(FailedAt::Stop))?;
         for cgroup in &cgroups {
             cgroup::remove(cgroup, systemd).map_err(failed(FailedAt::Stop))?;
         }
-        let logs = PathBuf::from(log_directory_of(&config.pod_logs, &key.namespace, &key.name, &uid));
+        let logs = PathBuf::from(log_directory_of(&config.pod_logs, &key.namespace, &key.name, &id));
         files::remove_links_into(&config.container_logs, &logs).map_err(failed(FailedAt::Stop))?;
         files::remove_tree(&config.pod_logs, &logs).map_err(failed(FailedAt::Stop))
     };
-    shell.on_disk(work).await.map(|()| Outcome::Done)
+    on_files(shell, uid, FailedAt::Stop, work).await.map(|()| Outcome::Done)
 }

@@ -152,14 +152,21 @@ struct ContainerRead {
     log: PathBuf,
 }
 
-/// `None`: it went away meanwhile.
+/// `None`: it went away meanwhile. One that is listed, and not known when it is
+/// asked for, is there all the same, without addresses.
 async fn read_sandbox(client: &Client, sandbox: cri::PodSandbox) -> Result<Option<(i64, Labels, SandboxSeen)>, Error> {
     let ready = sandbox.state() == cri::PodSandboxState::Ready;
     // One that is not ready has no addresses any more.
     let status = if ready {
         match client.pod_sandbox_status(&sandbox.id.as_str().into()).await {
             Ok(answer) => answer.status.unwrap_or_default(),
-            Err(cause) if cause.is_not_found() => return Ok(None),
+            Err(cause) if cause.is_not_found() => {
+                let filter = cri::PodSandboxFilter { id: sandbox.id.clone(), ..Default::default() };
+                if client.list_pod_sandbox(&cri::ListPodSandboxRequest { filter: Some(filter) }).await?.items.is_empty() {
+                    return Ok(None);
+                }
+                cri::PodSandboxStatus::default()
+            }
             Err(cause) => return Err(cause),
         }
     } else {
@@ -185,11 +192,18 @@ fn addresses(status: cri::PodSandboxStatus) -> Vec<String> {
     std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|more| more.ip)).filter(|ip| !ip.is_empty()).collect()
 }
 
-/// `None`: it went away meanwhile.
+/// `None`: it went away meanwhile. One that is listed, and not known when it is
+/// asked for, is there in a state that nobody knows.
 async fn read_container(client: &Client, container: cri::Container) -> Result<Option<ContainerRead>, Error> {
     let status = match client.container_status(&container.id.as_str().into()).await {
         Ok(answer) => answer.status.unwrap_or_default(),
-        Err(cause) if cause.is_not_found() => return Ok(None),
+        Err(cause) if cause.is_not_found() => {
+            let filter = cri::ContainerFilter { id: container.id.clone(), ..Default::default() };
+            if client.list_containers(&cri::ListContainersRequest { filter: Some(filter) }).await?.containers.is_empty() {
+                return Ok(None);
+            }
+            cri::ContainerStatus { state: cri::ContainerState::Unknown.into(), ..Default::default() }
+        }
         Err(cause) => return Err(cause),
     };
     let words = match last_words_of(&status) {

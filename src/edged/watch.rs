@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::future::or;
+use futures_lite::future::{or, poll_once};
 use smol::Timer;
 
 use super::events::{Change, Event, Events, Source};
@@ -22,6 +22,9 @@ use crate::wire::cri;
 
 /// Between attempts to reach the runtime: first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// The same to one that is there and cannot be followed: each attempt costs it
+/// a list of everything.
+const UNFOLLOWED: Duration = Duration::from_secs(60);
 /// A session this long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
 /// The net below the events.
@@ -43,19 +46,25 @@ pub(super) async fn run(shell: Rc<Shell>) {
     loop {
         let begun = clock::monotonic();
         let Err(cause) = watch.session().await;
+        let was_good = clock::monotonic().saturating_sub(begun) >= GOOD;
         if watch.info.take().is_none() && !watch.told_down {
             log::warn!(target: "edged", "runtime is down: {cause}");
             watch.told_down = true;
             watch.shell.tell(Input::RuntimeDown(cause.to_string())).await;
-        } else {
-            log::debug!(target: "edged", "runtime is not followed: {cause}");
+        } else if !watch.told_down {
+            log::warn!(target: "edged", "runtime cannot be followed, trying again: {cause}");
         }
-        if clock::monotonic().saturating_sub(begun) >= GOOD {
+        if was_good {
             pause = PAUSE.0;
         }
         Timer::after(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
+        pause = after(pause, &cause);
     }
+}
+
+/// The pause after this one.
+fn after(pause: Duration, cause: &Error) -> Duration {
+    (pause * 2).min(if cause.is_down() { PAUSE.1 } else { UNFOLLOWED })
 }
 
 struct Watch {
@@ -77,9 +86,14 @@ enum Wake {
 impl Watch {
     /// From reaching the runtime until that ends.
     async fn session(&mut self) -> Result<std::convert::Infallible, Error> {
-        self.check().await?;
         let mut source = Source::Cri;
         let mut events = Events::open(&self.shell.client, source).await?;
+        self.check().await?;
+        // A refusal has come by now; events need not be heeded before the look
+        // at everything.
+        if let Some(Wake::NoEvents(cause)) = poll_once(next(&mut events)).await.transpose()? {
+            (source, events) = self.other_source(source, &cause).await?;
+        }
         self.shell.look_at_all().await?;
         if !std::mem::replace(&mut self.told_directories, true) {
             let (root, logs) = (self.shell.config.root.clone(), self.shell.config.pod_logs.clone());
@@ -98,9 +112,7 @@ impl Watch {
                     }
                 }
                 Wake::NoEvents(cause) => {
-                    source = source.next();
-                    log::info!(target: "edged", "runtime has no such events, now from {source}: {cause}");
-                    events = Events::open(&self.shell.client, source).await?;
+                    (source, events) = self.other_source(source, &cause).await?;
                     self.shell.relist.ask();
                 }
                 Wake::Relist => {
@@ -112,17 +124,15 @@ impl Watch {
         }
     }
 
+    async fn other_source(&self, source: Source, cause: &str) -> Result<(Source, Events), Error> {
+        let source = source.next();
+        log::info!(target: "edged", "runtime has no such events, now from {source}: {cause}");
+        Ok((source, Events::open(&self.shell.client, source).await?))
+    }
+
     async fn wake(&self, events: &mut Events, relist: Duration) -> Result<Wake, Error> {
         let shell = &self.shell;
-        let event = async {
-            match events.next().await {
-                Ok(Some(event)) => Ok(Wake::Event(event)),
-                // CRI-O without `enable_pod_events`.
-                Ok(None) => Ok(Wake::NoEvents("the stream ends".to_owned())),
-                Err(cause) if cause.is_unimplemented() => Ok(Wake::NoEvents(cause.to_string())),
-                Err(cause) => Err(cause),
-            }
-        };
+        let event = next(events);
         let relist = async {
             or(shell.relist.asked(), pause(relist.saturating_sub(clock::monotonic()))).await;
             Ok(Wake::Relist)
@@ -156,6 +166,17 @@ impl Watch {
         self.shell.systemd.set(self.shell.config.systemd_cgroups.or(info.systemd_cgroups).unwrap_or(false));
         self.shell.tell(Input::RuntimeUp(info)).await;
         Ok(())
+    }
+}
+
+/// The next event, or that there are none.
+async fn next(events: &mut Events) -> Result<Wake, Error> {
+    match events.next().await {
+        Ok(Some(event)) => Ok(Wake::Event(event)),
+        // CRI-O without `enable_pod_events`.
+        Ok(None) => Ok(Wake::NoEvents("the stream ends".to_owned())),
+        Err(cause) if cause.is_unimplemented() => Ok(Wake::NoEvents(cause.to_string())),
+        Err(cause) => Err(cause),
     }
 }
 
@@ -200,9 +221,9 @@ async fn reread(shell: Rc<Shell>, rereads: Rc<Rereads>, uid: PodUid) {
         for look in 0..LOOKS {
             pause(catch_up(look)).await;
             let shown = Cell::new(true);
-            let say = |seen: Option<PodSeen>| {
-                shown.set(seen.as_ref().is_none_or(|pod| news.iter().all(|event| shows(pod, event))));
-                seen.map(Input::Seen)
+            let say = |seen: Result<PodSeen, Error>| {
+                shown.set(seen.as_ref().map_or(true, |pod| news.iter().all(|event| shows(pod, event))));
+                seen.ok().map(Input::Seen)
             };
             shell.look(&uid, None, say).await;
             if shown.get() {
@@ -254,6 +275,7 @@ async fn owner(shell: &Shell, event: &Event) -> Result<Option<PodUid>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::grpc::Code;
     use super::*;
     use crate::node::ids::PodKey;
     use crate::node::now::Wall;
@@ -300,6 +322,15 @@ mod tests {
         assert!(!shows(&running, &event("c", Change::Gone)));
         assert!(shows(&running, &event("other", Change::Gone)));
         assert!(shows(&running, &event("c", Change::Some)));
+    }
+
+    #[test]
+    fn a_runtime_that_refuses_is_asked_less_and_less_often() {
+        let refused = Error::Refused { call: "/x/ListPodSandbox", code: Code(13), message: String::new() };
+        let waits: Vec<_> = std::iter::successors(Some(PAUSE.0), |pause| Some(after(*pause, &refused))).take(20).collect();
+        assert!(waits.iter().take_while(|wait| **wait < UNFOLLOWED).count() < 10 && waits[19] == UNFOLLOWED, "{waits:?}");
+        let away = Error::Refused { call: "/x/ListPodSandbox", code: Code::UNAVAILABLE, message: String::new() };
+        assert_eq!(after(PAUSE.1, &away), PAUSE.1);
     }
 
     #[test]

@@ -218,11 +218,7 @@ impl Node {
                 self.count("garbled_messages");
             }
             Input::Sent(..) => {}
-            Input::RuntimeUp(info) => {
-                if self.runtime.up(info) {
-                    self.pods.order(runtime::Order::Relist);
-                }
-            }
+            Input::RuntimeUp(info) => self.runtime.up(info),
             Input::RuntimeDown(why) => {
                 self.runtime.down(why);
                 self.pods.runtime_down();

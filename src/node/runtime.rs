@@ -12,8 +12,8 @@ use crate::wire::cri;
 use crate::wire::kube::HostPathType;
 
 /// Something the runtime, or the node's file system on its behalf, must do.
-/// Every op is answered by one `Input::Done` with its id, and may be repeated
-/// without harm after a crash.
+/// Every op that is not cancelled is answered by one `Input::Done` with its id,
+/// and may be repeated without harm after a crash.
 #[derive(Debug, Clone)]
 pub struct Op {
     /// Its number.
@@ -60,6 +60,8 @@ pub enum Step {
     },
     /// Take away the volumes of a pod that ended; its logs stay.
     Empty,
+    /// Only look at the pod: what was seen of it is older than what was done.
+    Look,
     /// Take away all that is left of a pod: mounts, directories, cgroup, logs.
     Clean {
         /// Its name, for the log directory.
@@ -81,6 +83,7 @@ impl Step {
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
             Self::Empty => "empty",
+            Self::Look => "look",
             Self::Clean { .. } => "clean",
         }
     }
@@ -322,6 +325,9 @@ pub enum ProbeResult {
 pub enum Outcome {
     /// Nothing more to say.
     Done,
+    /// It is done, but something that was to be stopped or removed is not known
+    /// to the runtime, in its words.
+    NotFound(String),
     /// Directories and volumes are there; containers that have logs, with the
     /// highest number of an instance.
     Prepared(BTreeMap<String, u32>),
@@ -515,12 +521,13 @@ pub struct ImageSeen {
 pub enum Order {
     /// A step of a pod's life.
     Op(Op),
+    /// End an op, whatever it is waiting for; it is not answered. What it did
+    /// until then may show later.
+    Cancel(OpId),
     /// Let classes of pods weigh this much from now on; not answered.
     Weigh(Vec<Cgroup>),
     /// A probe to run once.
     Probe(Probe),
-    /// Look at everything again; answered by `Relisted` and `Images`.
-    Relist,
     /// Remove an image nobody uses.
     RemoveImage(String),
     /// Look at what pods use; answered by `Usage`.

@@ -20,15 +20,13 @@ enum State {
 }
 
 impl RuntimeHealth {
-    /// It is reached: true if it was not before.
-    pub fn up(&mut self, info: RuntimeInfo) -> bool {
-        let was_down = self.state != State::Up;
-        if was_down {
+    /// It is reached. All it has is told next.
+    pub fn up(&mut self, info: RuntimeInfo) {
+        if self.state != State::Up {
             log::info!(target: "edged", "runtime '{} {}' is reached", info.name, info.version);
         }
         self.info = info;
         self.state = State::Up;
-        was_down
     }
 
     /// It cannot be reached.

@@ -187,7 +187,7 @@ fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
                 classes.iter().for_each(|class| cgroup::ensure(class, false).expect("root may"));
                 continue;
             }
-            Order::Probe(_) | Order::Relist | Order::RemoveImage(_) | Order::Measure(_) | Order::RotateLog(_) => continue,
+            Order::Cancel(_) | Order::Probe(_) | Order::RemoveImage(_) | Order::Measure(_) | Order::RotateLog(_) => continue,
         };
         let mut seen = None;
         let outcome = match op.step {
@@ -217,7 +217,7 @@ fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
                 cgroup::ensure(&wish.cgroup, false).expect("root may");
                 Outcome::Prepared(BTreeMap::new())
             }
-            Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Clean { .. } => Outcome::Done,
+            Step::PostStart { .. } | Step::Stop { .. } | Step::Remove { .. } | Step::Empty | Step::Look | Step::Clean { .. } => Outcome::Done,
         };
         node.handle(instant, Input::Done { op: op.id, pod: op.pod, result: Ok(outcome), seen });
     }

@@ -94,6 +94,34 @@ fn a_pod_that_will_not_end_is_ended_by_force() {
 
 #[test]
 #[ignore = "needs a containerd: make live"]
+fn a_hook_that_hangs_does_not_hold_up_the_end() {
+    let stand = Stand::up("hook");
+    let hang = |words: &str| json!({ "exec": { "command": ["sh", "-c", words] } });
+    for (name, hook, grace, most) in [
+        ("post-start", "postStart", None, 8),
+        ("post-start-forced", "postStart", Some(0), 6),
+        ("pre-stop", "preStop", None, 10),
+        ("pre-stop-shortened", "preStop", Some(1), 8),
+    ] {
+        let mut pod = pod(name, OBEDIENT);
+        pod["spec"]["terminationGracePeriodSeconds"] = if name == "pre-stop-shortened" { 300 } else { 3 }.into();
+        pod["spec"]["containers"][0]["lifecycle"][hook] = hang("sleep 100000");
+        stand.apply(&pod);
+        stand.until("a container runs", |stand| !stand.containers().is_empty());
+        pause(Duration::from_secs(1));
+        if name == "pre-stop-shortened" {
+            stand.delete(name, None);
+            pause(Duration::from_secs(1));
+        }
+        stand.delete(name, grace);
+        let took = stand.until("nothing is left", |stand| stand.pod(name).is_none() && stand.containers().is_empty());
+        eprintln!("{name} ended {} ms after its deletion", took.as_millis());
+        assert!(took < Duration::from_secs(most), "{name}: {took:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a containerd: make live"]
 fn a_port_of_the_node_leads_into_the_pod() {
     let stand = Stand::up("host-port");
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();

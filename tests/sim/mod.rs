@@ -2,6 +2,7 @@
 //! a clock of its own. Weeks pass in milliseconds, and everything that happens
 //! follows from one seed.
 
+pub mod answer;
 mod broker;
 pub mod disk;
 pub mod mappers;

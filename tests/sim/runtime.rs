@@ -11,6 +11,8 @@ use selvedge::node::runtime::{
 };
 use selvedge::wire::cri;
 
+use super::answer::Answer;
+
 /// Everything in the runtime, by pod.
 #[derive(Debug, Default)]
 pub struct Runtime {
@@ -36,6 +38,13 @@ pub struct Runtime {
     pub unhealthy: BTreeSet<String>,
     /// Every op fails.
     pub broken: bool,
+    /// Answers of its own, by pod name and step.
+    pub answers: BTreeMap<(String, &'static str), Answer>,
+    /// Names of pods that were asked something.
+    names: BTreeMap<PodUid, String>,
+    /// Steps asked for since the world began: when, milliseconds, of which pod,
+    /// which.
+    pub asked: Vec<(u64, String, &'static str)>,
     /// Probes that were run.
     pub probes: u64,
     /// Milliseconds more than usual until it has listed everything.
@@ -86,6 +95,7 @@ impl Runtime {
             Step::MakeSandbox(_) => 40,
             Step::Start(_) => 30,
             Step::PostStart { .. } => 5,
+            Step::Look => 2,
             Step::Stop { containers, .. } => {
                 let grace = |id: &ContainerId, grace: u32| if self.behaviours.get(id) == Some(&Behaviour::Ignores) { u64::from(grace) * 1000 + 5 } else { 50 };
                 containers.iter().map(|stop| grace(&stop.container, stop.grace)).max().unwrap_or(5)
@@ -109,6 +119,37 @@ impl Runtime {
         }
     }
 
+    /// A step is asked for; `name` is that of its pod, if it is known.
+    pub fn ask(&mut self, millis: u64, uid: &PodUid, name: Option<String>, step: &Step) {
+        let here = self.pods.get(uid).map(|pod| pod.key.name.clone());
+        if let Some(name) = name.or(here) {
+            self.names.insert(uid.clone(), name);
+        }
+        let name = self.names.get(uid).cloned().unwrap_or_default();
+        assert!(self.asked.len() < 20_000, "asked without a pause: {:?}", &self.asked[19_900..]);
+        self.asked.push((millis, name, step.name()));
+    }
+
+    /// How a step is answered, if not by doing it.
+    pub fn answer_to(&self, uid: &PodUid, step: &'static str) -> Option<Answer> {
+        self.answers.get(&(self.names.get(uid)?.clone(), step)).copied()
+    }
+
+    /// The pod cannot be looked at.
+    pub fn is_unseen(&self, uid: &PodUid) -> bool {
+        self.answer_to(uid, "look").is_some()
+    }
+
+    /// The newest sandbox, or container, of a pod is gone.
+    pub fn ends_soon(&mut self, wall: Wall, uid: &PodUid, step: &'static str) {
+        let newest = self.pods.get(uid).and_then(|pod| pod.containers.first()).map(|container| container.id.clone());
+        match (step, newest) {
+            ("start", Some(id)) => drop(self.end(wall, &id, 1)),
+            ("make sandbox", _) => self.sandboxes(uid, |sandbox| sandbox.ready = false),
+            _ => {}
+        }
+    }
+
     /// What a pod uses.
     pub fn usage(&self, uid: &PodUid, key: &PodKey) -> PodUsage {
         let (container, volume) = self.uses.get(&key.name).copied().unwrap_or_default();
@@ -127,7 +168,7 @@ impl Runtime {
         }
         let mut later = Later::Nothing;
         let outcome = match step {
-            Step::PostStart { .. } => Outcome::Done,
+            Step::PostStart { .. } | Step::Look => Outcome::Done,
             Step::Empty => {
                 self.emptied.insert(uid.clone());
                 Outcome::Done
@@ -138,8 +179,10 @@ impl Runtime {
                 self.directories.insert(uid.clone(), PodKey { namespace: namespace.to_owned(), name: name.to_owned() });
                 Outcome::Prepared(self.logs.iter().filter(|((pod, _), _)| pod == uid).map(|((_, name), number)| (name.clone(), *number)).collect())
             }
+            Step::Clean { .. } if self.pods.contains_key(uid) => {
+                return (Err(Failure { at: FailedAt::Stop, message: "the cgroup is busy".to_owned() }), Later::Nothing);
+            }
             Step::Clean { .. } => {
-                assert!(!self.pods.contains_key(uid), "directories under a pod that is there");
                 self.directories.remove(uid);
                 self.logs.retain(|(pod, _), _| pod != uid);
                 Outcome::Done
@@ -152,6 +195,9 @@ impl Runtime {
                 Outcome::Image(Image { reference: wish.image.clone(), uid: None, username: String::new(), pulled: None, size: 1 })
             }
             Step::MakeSandbox(config) => Outcome::Sandbox(self.make_sandbox(wall, uid, config)),
+            Step::Start(start) if !self.is_ready(uid, &start.sandbox) => {
+                return (Err(Failure { at: FailedAt::Create, message: "the sandbox is not running".to_owned() }), Later::Nothing);
+            }
             Step::Start(start) => {
                 let id = self.create(uid, start);
                 later = self.start(wall, uid, &id);
@@ -195,6 +241,10 @@ impl Runtime {
         let user = self.pods.values().flat_map(|pod| &pod.containers).find(|container| container.image_id == id);
         assert!(user.is_none(), "image '{id}' is removed while a container has it: {user:?}");
         self.images.remove(id);
+    }
+
+    fn is_ready(&self, uid: &PodUid, id: &SandboxId) -> bool {
+        self.pods.get(uid).is_some_and(|pod| pod.sandboxes.iter().any(|sandbox| sandbox.id == *id && sandbox.ready))
     }
 
     fn make_sandbox(&mut self, wall: Wall, uid: &PodUid, config: &cri::PodSandboxConfig) -> SandboxId {

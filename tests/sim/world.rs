@@ -13,12 +13,12 @@ use selvedge::node::Node;
 use selvedge::node::bus::Publication;
 use selvedge::node::chance::Chance;
 use selvedge::node::dmi;
-use selvedge::node::ids::{AskId, CallId, ContainerId, PodUid, Session};
+use selvedge::node::ids::{AskId, CallId, ContainerId, OpId, PodUid, Session};
 use selvedge::node::input::{Ask, Input, LinkEnd};
 use selvedge::node::link;
 use selvedge::node::machine::Facts;
 use selvedge::node::now::{Mono, Now, Wall};
-use selvedge::node::runtime::{Op, Order, RuntimeInfo, Step};
+use selvedge::node::runtime::{Failure, Op, Order, Outcome, RuntimeInfo, Step};
 use selvedge::node::service::{self, Called};
 use selvedge::node::store::{Key, Row};
 use selvedge::wire::kube::drop_nulls;
@@ -26,6 +26,7 @@ use selvedge::wire::message::{EDGE_CONTROLLER, Message, RESOURCE, operation, raw
 use selvedge::wire::resource::{Resource, kind};
 use serde_json::{Value, json};
 
+use super::answer::{self, Answer};
 use super::broker::Broker;
 use super::disk::Disk;
 use super::mappers::Mappers;
@@ -42,6 +43,12 @@ enum Event {
     BrokerReads,
     Dialed(Session),
     Op(Op),
+    /// An op that was cancelled takes effect all the same.
+    Late(Op),
+    /// What a step made does not last.
+    EndsSoon(PodUid, &'static str),
+    /// Everything in the runtime was read.
+    Listed,
     Ends(ContainerId),
 }
 
@@ -248,6 +255,7 @@ impl World {
     fn runtime_is_reached(&mut self) {
         let info = RuntimeInfo { name: "containerd".to_owned(), version: "1.6.20".to_owned(), ..RuntimeInfo::default() };
         self.later(5, Event::Node(Input::RuntimeUp(info)));
+        self.later(7 + self.runtime.slow, Event::Listed);
     }
 
     /// The agent is killed; what it was doing may be done, half done or undone.
@@ -323,7 +331,7 @@ impl World {
         if up {
             self.runtime_is_reached();
         } else {
-            self.events.retain(|_, event| !matches!(event, Event::Op(_) | Event::Node(Input::Probed { .. })));
+            self.events.retain(|_, event| !matches!(event, Event::Op(_) | Event::Late(_) | Event::Listed | Event::Node(Input::Probed { .. })));
             self.later(1, Event::Node(Input::RuntimeDown("no such file".to_owned())));
         }
     }
@@ -345,6 +353,19 @@ impl World {
         if let Some(seen) = self.runtime.look(uid) {
             self.later(2, Event::Node(Input::Seen(seen)));
         }
+    }
+
+    /// All sandboxes die without anybody asking.
+    pub fn lose_sandboxes(&mut self) {
+        let wall = self.wall();
+        self.runtime.rebooted(wall);
+        let pods: Vec<PodUid> = self.runtime.pods.keys().cloned().collect();
+        pods.iter().for_each(|uid| self.tell_seen(uid));
+    }
+
+    /// Milliseconds since the machine began.
+    pub fn millis(&self) -> u64 {
+        self.millis
     }
 
     /// Lets time pass.
@@ -404,13 +425,25 @@ impl World {
             Event::BrokerReads => self.broker.read_again(),
             Event::Dialed(session) => self.dialed(session),
             Event::Op(op) => {
-                let (result, later) = self.runtime.carry_out(now.wall, &op.pod, &op.step);
-                if let Later::End(id, after) = later {
-                    self.later(after, Event::Ends(id));
-                }
+                let result = self.obey(&op);
                 let changes = matches!(op.step, Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. });
-                let seen = if changes { Some(self.runtime.look(&op.pod).unwrap_or_else(|| nothing(&op.pod))) } else { None };
+                let failed = result.is_err() && !matches!(op.step, Step::EnsureImage(_));
+                let looks = changes || failed || matches!(op.step, Step::Look);
+                let seen = if looks && !self.runtime.is_unseen(&op.pod) { Some(self.runtime.look(&op.pod).unwrap_or_else(|| nothing(&op.pod))) } else { None };
                 self.later(0, Event::Node(Input::Done { op: op.id, pod: op.pod, result, seen }));
+            }
+            Event::Late(op) => {
+                self.carry_out(&op.pod, &op.step);
+                self.tell_seen(&op.pod);
+            }
+            Event::EndsSoon(uid, step) => {
+                self.runtime.ends_soon(now.wall, &uid, step);
+                self.tell_seen(&uid);
+            }
+            Event::Listed => {
+                let all = self.runtime.pods.values().cloned().collect();
+                self.later(0, Event::Node(Input::Relisted(all)));
+                self.later(0, Event::Node(Input::Images(self.runtime.images())));
             }
             Event::Ends(id) => {
                 if let Some(uid) = self.runtime.end_by_itself(now.wall, &id) {
@@ -615,18 +648,18 @@ impl World {
     fn deliver_to_runtime(&mut self, order: Order) {
         match order {
             Order::Op(op) => {
-                let takes = self.runtime.takes(&op.step);
+                let own = self.cloud.objects().of(kind::POD).find(|(_, pod)| pod["metadata"]["uid"] == op.pod.as_str());
+                let name = own.map(|(name, _)| name.2.clone());
+                self.runtime.ask(self.millis, &op.pod, name, &op.step);
+                let is_silent = self.runtime.answer_to(&op.pod, op.step.name()) == Some(Answer::Silence);
+                let takes = if is_silent { answer::LIMIT } else { self.runtime.takes(&op.step) };
                 self.later(takes, Event::Op(op));
             }
+            Order::Cancel(id) => self.cancel(id),
             Order::Probe(probe) => {
                 let result = self.runtime.answer(&probe);
                 let answer = Input::Probed { pod: probe.pod, container: probe.container, kind: probe.kind, result };
                 self.later(1, Event::Node(answer));
-            }
-            Order::Relist => {
-                let all = self.runtime.pods.values().cloned().collect();
-                self.later(2 + self.runtime.slow, Event::Node(Input::Relisted(all)));
-                self.later(2 + self.runtime.slow, Event::Node(Input::Images(self.runtime.images())));
             }
             Order::Measure(pods) => {
                 let usage = pods.iter().map(|(uid, key)| self.runtime.usage(uid, key)).collect();
@@ -634,6 +667,31 @@ impl World {
             }
             Order::RemoveImage(id) => self.runtime.remove_image(&id),
             Order::Weigh(_) | Order::RotateLog(_) => {}
+        }
+    }
+
+    /// The runtime does what it is asked, or not.
+    fn obey(&mut self, op: &Op) -> Result<Outcome, Failure> {
+        let answer = self.runtime.answer_to(&op.pod, op.step.name());
+        if answer == Some(Answer::ShortLived) {
+            self.later(1000, Event::EndsSoon(op.pod.clone(), op.step.name()));
+        }
+        let done = answer.is_none_or(Answer::is_done).then(|| {
+            let (result, later) = self.runtime.carry_out(self.wall(), &op.pod, &op.step);
+            if let Later::End(id, after) = later {
+                self.later(after, Event::Ends(id));
+            }
+            result
+        });
+        answer.and_then(|answer| answer.result(&op.step)).or(done).expect("it was done or answered")
+    }
+
+    /// An op is given up; what makes something may still do so.
+    fn cancel(&mut self, id: OpId) {
+        let at = self.events.iter().find(|(_, event)| matches!(event, Event::Op(op) if op.id == id)).map(|(at, _)| *at);
+        let Some((at, Event::Op(op))) = at.and_then(|at| Some((at, self.events.remove(&at)?))) else { return };
+        if matches!(op.step, Step::MakeSandbox(_) | Step::Start(_)) && self.pick(2) == 0 {
+            self.events.insert(at, Event::Late(op));
         }
     }
 

@@ -210,6 +210,7 @@ impl Pods {
             // An op in flight reports the pod itself, and newer.
             if worker.doing.is_none() {
                 worker.adopted = first;
+                worker.unsure = false;
                 worker.look(now, seen);
             }
             worker.dirty = true;
@@ -244,10 +245,7 @@ impl Pods {
     /// One pod as the runtime shows it.
     pub fn seen(&mut self, now: Now, seen: PodSeen) {
         match self.workers.get_mut(&seen.uid) {
-            Some(worker) => {
-                worker.adopted = false;
-                worker.look(now, seen);
-            }
+            Some(worker) => worker.looked(now, seen),
             None if !seen.is_empty() => {
                 let mut worker = Worker::new(seen.uid.clone(), seen.key.clone(), None, now.wall);
                 worker.seen = View::new(seen);
@@ -260,9 +258,10 @@ impl Pods {
     /// A step ended.
     pub fn done(&mut self, now: Now, op: OpId, uid: &PodUid, result: Result<Outcome, Failure>, seen: Option<PodSeen>) {
         let Some(worker) = self.workers.get_mut(uid) else { return };
-        if let Some(seen) = seen {
-            worker.adopted = false;
-            worker.look(now, seen);
+        let is_current = worker.doing.as_ref().is_some_and(|(doing, _)| *doing == op);
+        match seen {
+            Some(seen) => worker.looked(now, seen),
+            None => worker.unsure |= is_current && worker.doing.as_ref().is_some_and(|(_, doing)| doing.needs_look()),
         }
         if worker.doing.as_ref().is_some_and(|(doing, _)| *doing == op) {
             let (_, doing) = worker.doing.take().expect("it was looked at just now");
@@ -313,7 +312,15 @@ impl Pods {
 
     fn plan(&mut self, uid: &PodUid, now: Now, world: &World<'_>) {
         let Some(worker) = self.workers.get_mut(uid) else { return };
-        if worker.doing.is_none() || stop::is_hurried(worker, now) {
+        plan::meet_deadline(worker, now);
+        stop::begin(worker, now);
+        if stop::overtakes(worker)
+            && let Some((op, doing)) = worker.doing.take()
+        {
+            worker.unsure |= doing.needs_look();
+            self.orders.push_back(Order::Cancel(op));
+        }
+        if worker.doing.is_none() {
             match plan::next(worker, world, now) {
                 Next::Do(step, doing) => {
                     self.last_op = self.last_op.next();
@@ -425,6 +432,13 @@ impl Pods {
 }
 
 impl Worker {
+    /// The pod was looked at just now.
+    fn looked(&mut self, now: Now, seen: PodSeen) {
+        self.adopted = false;
+        self.unsure = false;
+        self.look(now, seen);
+    }
+
     /// It takes room on the node.
     fn counts(&self) -> bool {
         match (&self.fate, &self.pod) {

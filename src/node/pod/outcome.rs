@@ -2,8 +2,8 @@
 
 use super::restart::BackOff;
 use super::status::is_as_wanted;
-use super::worker::{Doing, Kill, Trouble, Worker};
-use crate::node::ids::ContainerId;
+use super::worker::{Doing, Kill, Stage, Trouble, Worker};
+use crate::node::ids::{ContainerId, SandboxId};
 use crate::node::now::Now;
 use crate::node::runtime::{ContainerState, FailedAt, Failure, Outcome, PodSeen};
 
@@ -21,6 +21,7 @@ impl Worker {
             let current = self.seen.containers.iter().find(|container| container.name == *name);
             if current.is_none_or(|current| !running.contains(&current.id)) {
                 memory.kill = None;
+                memory.post_start = None;
             } else {
                 memory.trouble = None;
             }
@@ -38,20 +39,67 @@ impl Worker {
     /// A step ended.
     pub(super) fn ended(&mut self, now: Now, doing: Doing, result: Result<Outcome, Failure>) {
         self.dirty = true;
+        let result = result.and_then(|outcome| match self.without_effect(&doing, &outcome) {
+            None => Ok(outcome),
+            Some(failure) => Err(failure),
+        });
         match result {
             Ok(outcome) => self.worked(now, doing, outcome),
             Err(failure) => self.failed(now, doing, failure),
         }
     }
 
+    /// A success that shows in nothing the runtime has is a failure: the same
+    /// step would follow at once, for ever.
+    fn without_effect(&self, doing: &Doing, outcome: &Outcome) -> Option<Failure> {
+        if self.unsure {
+            let unseen = || "the runtime does not show it".to_owned();
+            return (*doing == Doing::Look).then(|| Failure { at: FailedAt::Runtime, message: unseen() });
+        }
+        let (at, what) = match doing {
+            Doing::Sandbox => (FailedAt::Sandbox, self.is_without_sandbox().then(|| "it is not ready after it was made".to_owned())?),
+            Doing::Start(_) => (FailedAt::Start, self.is_unstarted(outcome).then(|| "the runtime does not show it after its start".to_owned())?),
+            Doing::Stop { containers, sandboxes, .. } | Doing::Remove { containers, sandboxes } => {
+                let is_stop = matches!(doing, Doing::Stop { .. });
+                (FailedAt::Stop, self.left_of(containers, sandboxes, is_stop)?)
+            }
+            Doing::Prepare(_) | Doing::Image(_) | Doing::PostStart(_) | Doing::Look | Doing::Empty | Doing::Clean => return None,
+        };
+        let message = if let Outcome::NotFound(words) = outcome { format!("{what}: {words}") } else { what };
+        Some(Failure { at, message })
+    }
+
+    fn is_without_sandbox(&self) -> bool {
+        let host_network = self.pod.as_ref().is_some_and(|pod| pod.spec.host_network);
+        self.seen.ready_sandbox().is_none_or(|sandbox| sandbox.ips.is_empty() && !host_network)
+    }
+
+    fn is_unstarted(&self, outcome: &Outcome) -> bool {
+        let Outcome::Container(id) = outcome else { return true };
+        let made = self.seen.containers.iter().find(|seen| seen.id == *id);
+        made.is_none_or(|seen| seen.state == ContainerState::Created)
+    }
+
+    /// What still runs after a stop, or is still there after a removal.
+    fn left_of(&self, containers: &[ContainerId], sandboxes: &[SandboxId], is_stop: bool) -> Option<String> {
+        let container = self.seen.containers.iter().find(|seen| containers.contains(&seen.id) && (!is_stop || seen.is_running()));
+        let sandbox = self.seen.sandboxes.iter().find(|seen| sandboxes.contains(&seen.id) && (!is_stop || seen.ready));
+        let (still, done) = if is_stop { ("runs", "stopped") } else { ("is there", "removed") };
+        let container = container.map(|seen| format!("container '{}' still {still} after it was {done}", seen.id));
+        container.or_else(|| sandbox.map(|seen| format!("sandbox '{}' still {still} after it was {done}", seen.id)))
+    }
+
     fn worked(&mut self, now: Now, doing: Doing, outcome: Outcome) {
+        if let Some(stage) = doing.stage() {
+            self.retries.remove(&stage);
+            self.trouble = None;
+        }
         match (doing, outcome) {
             (Doing::Prepare(prepare), outcome) => {
                 if let Outcome::Prepared(logs) = outcome {
                     logs.into_iter().for_each(|(name, number)| self.has_run(&name, number));
                 }
                 self.prepared = Some(*prepare);
-                self.whole_again();
             }
             (Doing::Image(name), Outcome::Image(image)) => {
                 let message = match image.pulled {
@@ -67,7 +115,7 @@ impl Worker {
                 memory.image = Some(image);
                 memory.trouble = None;
             }
-            (Doing::Start(name), _) => {
+            (Doing::Start(name), outcome) => {
                 self.note(false, "Created", format!("Created container: {name}"), Some(&name));
                 self.note(false, "Started", format!("Started container {name}"), Some(&name));
                 let counts = !self.is_outdated(&name);
@@ -78,24 +126,19 @@ impl Worker {
                 memory.creates = BackOff::default();
                 memory.image = None;
                 memory.trouble = None;
-                memory.post_start = true;
+                memory.post_start = if let Outcome::Container(id) = outcome { Some(id) } else { None };
             }
-            (Doing::Sandbox | Doing::Stop(_) | Doing::Remove, _) => self.whole_again(),
-            (Doing::Empty, _) => {
-                self.emptied = true;
-                self.whole_again();
+            // The first sandbox after another may come at once, the next waits.
+            (Doing::Sandbox, _) => {
+                if self.seen.sandbox().is_some_and(|sandbox| sandbox.attempt > 0) {
+                    self.sandboxes.count(now);
+                }
             }
-            (Doing::Clean, _) => {
-                self.cleaned = true;
-                self.whole_again();
-            }
-            (Doing::Image(_) | Doing::PostStart(_), _) => {}
+            (Doing::PostStart(name), _) => self.memory(&name).post_start = None,
+            (Doing::Empty, _) => self.emptied = true,
+            (Doing::Clean, _) => self.cleaned = true,
+            (Doing::Stop { .. } | Doing::Remove { .. } | Doing::Look | Doing::Image(_), _) => {}
         }
-    }
-
-    fn whole_again(&mut self) {
-        self.trouble = None;
-        self.retry = BackOff::default();
     }
 
     /// The newest instance was made from a spec that is not obeyed any more: it is
@@ -125,19 +168,30 @@ impl Worker {
             Doing::PostStart(name) => {
                 self.note(true, "FailedPostStartHook", format!("PostStartHook failed: {message}"), Some(&name));
                 let memory = self.memory(&name);
+                memory.post_start = None;
                 memory.kill = Some(Kill { why: "FailedPostStartHook".to_owned(), grace: None });
                 memory.trouble = Some(Trouble { reason: "PostStartHookError", message });
             }
-            Doing::Prepare(_) => self.pod_failed(now, "FailedMount", message),
-            Doing::Sandbox => self.pod_failed(now, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}")),
-            Doing::Stop(_) | Doing::Remove | Doing::Empty | Doing::Clean => self.pod_failed(now, "FailedKillPod", message),
+            Doing::Look => self.pod_failed(now, Stage::Look, "FailedSync", format!("error determining status: {message}")),
+            Doing::Prepare(_) => self.pod_failed(now, Stage::Prepare, "FailedMount", message),
+            Doing::Sandbox => {
+                self.pod_failed(now, Stage::Sandbox, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}"));
+            }
+            Doing::Stop { .. } => self.pod_failed(now, Stage::Stop, "FailedKillPod", format!("error killing pod: {message}")),
+            Doing::Remove { .. } => self.pod_failed(now, Stage::Remove, "FailedKillPod", format!("error killing pod: {message}")),
+            Doing::Empty => self.pod_failed(now, Stage::Empty, "FailedKillPod", message),
+            Doing::Clean => self.pod_failed(now, Stage::Clean, "FailedKillPod", message),
         }
     }
 
-    fn pod_failed(&mut self, now: Now, reason: &'static str, message: String) {
-        self.note(true, reason, message.clone(), None);
-        self.retry.count_gently(now);
-        self.trouble = Some(Trouble { reason, message });
+    fn pod_failed(&mut self, now: Now, stage: Stage, reason: &'static str, message: String) {
+        let trouble = Trouble { reason, message };
+        if self.trouble.as_ref() != Some(&trouble) {
+            log::warn!(target: "edged", "pod '{}' ({}): {reason}: {}", self.key, self.uid, trouble.message);
+        }
+        self.note(true, reason, trouble.message.clone(), None);
+        self.retries.entry(stage).or_default().count_gently(now);
+        self.trouble = Some(trouble);
     }
 
     fn image_failed(&mut self, now: Now, name: &str, at: FailedAt, message: String) {

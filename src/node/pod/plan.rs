@@ -7,8 +7,8 @@
 //!   Removed:  stop all > remove > clean > forgotten
 //! ```
 //!
-//! Only a stop is not waited for to its end: a later word may leave it less
-//! time.
+//! What is under way is not waited for to its end once the pod has to end: it is
+//! cancelled, and so is a stop to which a later word leaves less time.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -18,8 +18,9 @@ use super::phase::phase;
 use super::render::{self, Context, Wait};
 use super::status::is_as_wanted;
 use super::stop;
-use super::worker::{Doing, Fate, Kill, Trouble, Worker};
+use super::worker::{Doing, Fate, Kill, Stage, Trouble, Worker};
 use super::{World, terminal};
+use crate::node::ids::{ContainerId, SandboxId};
 use crate::node::now::{Mono, Now};
 use crate::node::runtime::{ContainerState, EnsureImage, FailedAt, Failure, Start, Step};
 use crate::wire::kube::{Container, Pod, PullPolicy};
@@ -50,8 +51,8 @@ pub fn next(worker: &mut Worker, world: &World<'_>, now: Now) -> Next {
 
 /// The way out: stop, tell, remove, clean.
 fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> Next {
-    if !worker.is_stopped() {
-        return stop::everything(worker, pod, now);
+    if let Some(next) = stop(worker, pod, now) {
+        return next;
     }
     match worker.fate {
         Fate::Failed { .. } => return empty(worker, now),
@@ -60,15 +61,15 @@ fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> N
         Fate::Deleted if !worker.told => return Next::Wait(None),
         Fate::Run | Fate::Rejected { .. } | Fate::Deleted | Fate::Removed => {}
     }
-    if let Some(wait) = barred(worker, now) {
-        return wait;
-    }
     if !worker.seen.is_empty() {
         let containers = worker.seen.containers.iter().map(|container| container.id.clone()).collect();
         let sandboxes = worker.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-        return Next::Do(Step::Remove { containers, sandboxes }, Doing::Remove);
+        return remove(worker, containers, sandboxes, now);
     }
     if !worker.cleaned {
+        if let Some(wait) = barred(worker, Stage::Clean, now) {
+            return wait;
+        }
         // An earlier agent may have made it.
         let cgroups = match &worker.prepared {
             Some(prepared) => vec![prepared.cgroup.parent.clone()],
@@ -79,30 +80,50 @@ fn end(worker: &mut Worker, pod: Option<&Pod>, world: &World<'_>, now: Now) -> N
     if worker.fate == Fate::Removed { Next::Gone } else { Next::Wait(None) }
 }
 
+/// All of it ends, and is seen to have ended. What was told to end, and not
+/// looked at since, is looked at before it is told again.
+fn stop(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Option<Next> {
+    if worker.unsure && stop::is_ordered(worker) {
+        return Some(look(worker, now));
+    }
+    (!worker.is_stopped()).then(|| stop::everything(worker, pod, now))
+}
+
 /// What an ended pod kept on disk is room for others; its logs are still read.
 fn empty(worker: &Worker, now: Now) -> Next {
-    let done = || if worker.emptied { Next::Wait(None) } else { Next::Do(Step::Empty, Doing::Empty) };
-    barred(worker, now).unwrap_or_else(done)
+    if worker.emptied {
+        return Next::Wait(None);
+    }
+    barred(worker, Stage::Empty, now).unwrap_or(Next::Do(Step::Empty, Doing::Empty))
+}
+
+/// The pod is looked at before anything else is done to it.
+fn look(worker: &Worker, now: Now) -> Next {
+    barred(worker, Stage::Look, now).unwrap_or(Next::Do(Step::Look, Doing::Look))
+}
+
+fn remove(worker: &Worker, containers: Vec<ContainerId>, sandboxes: Vec<SandboxId>, now: Now) -> Next {
+    if let Some(wait) = barred(worker, Stage::Remove, now) {
+        return wait;
+    }
+    let doing = Doing::Remove { containers: containers.clone(), sandboxes: sandboxes.clone() };
+    Next::Do(Step::Remove { containers, sandboxes }, doing)
 }
 
 /// The whole pod waits after a failure.
-fn barred(worker: &Worker, now: Now) -> Option<Next> {
-    let until = worker.retry.until();
-    (worker.trouble.is_some() && until > now.mono).then_some(Next::Wait(Some((until, "pod step failed"))))
+pub(super) fn barred(worker: &Worker, stage: Stage, now: Now) -> Option<Next> {
+    worker.barred(stage, now).map(|until| Next::Wait(Some((until, "pod step failed"))))
 }
 
 fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next {
     if phase(worker, pod).is_terminal() {
-        return if worker.is_stopped() { empty(worker, now) } else { stop::everything(worker, Some(pod), now) };
-    }
-    if let Some(next) = deadline(worker, pod, now) {
-        return next;
+        return stop(worker, Some(pod), now).unwrap_or_else(|| empty(worker, now));
     }
     if worker.refused.pod().is_some() {
         return Next::Wait(None);
     }
-    if let Some(next) = barred(worker, now) {
-        return next;
+    if worker.unsure {
+        return look(worker, now);
     }
     if let Some(next) = volumes(worker, pod, world, now).or_else(|| sandbox(worker, pod, world, now)).or_else(|| kill(worker, pod, now)) {
         return next;
@@ -110,18 +131,18 @@ fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next 
     containers(worker, pod, world, now)
 }
 
-/// `activeDeadlineSeconds`.
-fn deadline(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
-    let limit = std::time::Duration::from_secs(u64::try_from(pod.spec.active_deadline_seconds?).ok()?);
-    let started = terminal::started(worker, pod);
-    let lived = now.wall.since(started);
+/// `activeDeadlineSeconds` holds whatever the pod is doing.
+pub fn meet_deadline(worker: &mut Worker, now: Now) {
+    let Some(pod) = worker.pod.clone().filter(|_| worker.fate == Fate::Run) else { return };
+    let limit = pod.spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let Some(limit) = limit.map(std::time::Duration::from_secs).filter(|_| !phase(worker, &pod).is_terminal()) else { return };
+    let lived = now.wall.since(terminal::started(worker, &pod));
     if lived < limit {
         worker.wake_at(now.mono + (limit - lived), "active deadline");
-        return None;
+        return;
     }
     worker.fate = Fate::Failed { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline".to_owned(), grace: None };
     worker.note(false, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline".to_owned(), None);
-    Some(stop::everything(worker, Some(pod), now))
 }
 
 /// Volumes as they should be; a pod that has them goes on while one of their
@@ -129,7 +150,10 @@ fn deadline(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
 fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
     match render::prepare(&world.context(worker, pod)) {
         Ok(prepare) if worker.prepared.as_ref() == Some(&prepare) => None,
-        Ok(prepare) => Some(Next::Do(Step::Prepare(prepare.clone()), Doing::Prepare(Box::new(prepare)))),
+        Ok(prepare) => match worker.barred(Stage::Prepare, now) {
+            Some(until) => wait_for_volumes(worker, until),
+            None => Some(Next::Do(Step::Prepare(prepare.clone()), Doing::Prepare(Box::new(prepare)))),
+        },
         Err(_) if worker.prepared.is_some() || has_begun(worker) => {
             worker.wake_at(now.mono + LOOK_AGAIN, "missing object");
             None
@@ -149,6 +173,16 @@ fn has_begun(worker: &Worker) -> bool {
     sandbox.is_some_and(|sandbox| worker.seen.containers.iter().any(|container| container.sandbox == sandbox.id))
 }
 
+/// What has its volumes goes on while they cannot be brought up to date.
+fn wait_for_volumes(worker: &mut Worker, until: Mono) -> Option<Next> {
+    const WHY: &str = "pod step failed";
+    if worker.prepared.is_none() && !has_begun(worker) {
+        return Some(Next::Wait(Some((until, WHY))));
+    }
+    worker.wake_at(until, WHY);
+    None
+}
+
 /// One sandbox, ready, with an address.
 fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
     let usable = worker.seen.ready_sandbox().filter(|sandbox| pod.spec.host_network || !sandbox.ips.is_empty());
@@ -164,11 +198,21 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
     }
     let in_stale: Vec<_> = worker.seen.running().filter(|container| usable.is_none_or(|usable| usable.id != container.sandbox)).cloned().collect();
     if !stale.is_empty() || !in_stale.is_empty() {
+        if let Some(wait) = barred(worker, Stage::Stop, now) {
+            return Some(wait);
+        }
         let containers = in_stale.iter().map(|seen| stop::one(worker, seen, Some(pod), None)).collect();
         worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
-        return Some(stop::step(containers, stale, now));
+        return Some(stop::step(containers, stale, None, now));
+    }
+    if let Some(wait) = barred(worker, Stage::Sandbox, now) {
+        return Some(wait);
     }
     let attempt = worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt + 1);
+    let until = worker.sandboxes.until();
+    if until > now.mono {
+        return Some(Next::Wait(Some((until, "sandbox back-off"))));
+    }
     Some(Next::Do(Step::MakeSandbox(Box::new(render::sandbox(&world.context(worker, pod), attempt))), Doing::Sandbox))
 }
 
@@ -182,8 +226,13 @@ fn kill(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
                 Some(Kill { why: format!("Container {} definition changed, will be restarted", container.name), grace: None });
         }
         let Some(kill) = worker.memory(&container.name).kill.clone() else { continue };
-        worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
-        return Some(stop::step(vec![stop::one(worker, &seen, Some(pod), kill.grace)], Vec::new(), now));
+        if let Some(wait) = barred(worker, Stage::Stop, now) {
+            return Some(wait);
+        }
+        if !worker.is_stopping(&seen) {
+            worker.note(false, "Killing", kill.why.clone(), Some(&container.name));
+        }
+        return Some(stop::step(vec![stop::one(worker, &seen, Some(pod), kill.grace)], Vec::new(), None, now));
     }
     None
 }
@@ -205,7 +254,7 @@ fn containers(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Ne
             }
             Turn::Replace => {
                 let created = worker.seen.current(&container.name).map(|seen| seen.id.clone());
-                return Next::Do(Step::Remove { containers: created.into_iter().collect(), sandboxes: Vec::new() }, Doing::Remove);
+                return remove(worker, created.into_iter().collect(), Vec::new(), now);
             }
             Turn::Pass | Turn::Block | Turn::Failed => {}
         }
@@ -260,12 +309,11 @@ fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Op
         let Some(seen) = worker.seen.current(&container.name) else { continue };
         let running = matches!(seen.state, ContainerState::Running { .. });
         let id = seen.id.clone();
-        if !running || !worker.containers.get(&container.name).is_some_and(|memory| memory.post_start) {
+        if !running || worker.containers.get(&container.name).and_then(|memory| memory.post_start.as_ref()) != Some(&id) {
             continue;
         }
         let ip = world.ips(worker, pod).first().cloned().unwrap_or_default();
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()).map(|handler| render::action(handler, container, &ip));
-        worker.memory(&container.name).post_start = false;
         let doing = Doing::PostStart(container.name.clone());
         match hook {
             Some(Ok(hook)) => return Some(Next::Do(Step::PostStart { container: id, hook }, doing)),
@@ -273,7 +321,7 @@ fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Op
                 worker.ended(now, doing, Err(Failure { at: FailedAt::PostStart, message }));
                 return kill(worker, pod, now);
             }
-            None => {}
+            None => worker.memory(&container.name).post_start = None,
         }
     }
     None

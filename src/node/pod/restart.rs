@@ -36,10 +36,10 @@ impl BackOff {
         self.last = now.mono;
     }
 
-    /// A failed step of a whole pod counts: from 1 s up to 16 s, for nobody
-    /// pays for such a try.
+    /// A failed step of a whole pod counts: from 1 s up to 32 s, for such a try
+    /// disturbs nobody.
     pub fn count_gently(&mut self, now: Now) {
-        self.wait = Some(self.wait.map_or(Duration::from_secs(1), |wait| (wait * 2).min(Duration::from_secs(16))));
+        self.wait = Some(self.wait.map_or(Duration::from_secs(1), |wait| (wait * 2).min(Duration::from_secs(32))));
         self.last = now.mono;
     }
 

@@ -13,8 +13,8 @@ use super::probe::Probes;
 use super::record::PodRecord;
 use super::restart::BackOff;
 use super::view::View;
-use crate::node::ids::{OpId, PodKey, PodUid, Ticket};
-use crate::node::now::{Mono, Wall};
+use crate::node::ids::{ContainerId, OpId, PodKey, PodUid, SandboxId, Ticket};
+use crate::node::now::{Mono, Now, Wall};
 use crate::node::packed::Packed;
 use crate::node::runtime::{ContainerSeen, Image, PodSeen, Prepare};
 use crate::wire::kube::Pod;
@@ -45,10 +45,16 @@ pub struct Worker {
     pub prepared: Option<Prepare>,
     /// What keeps the whole pod from going on.
     pub trouble: Option<Trouble>,
-    /// Waits of the whole pod after failures.
-    pub retry: BackOff,
+    /// Waits of the whole pod after failures, by what failed.
+    pub retries: BTreeMap<Stage, BackOff>,
     /// Waits between pulls, by image.
     pub pulls: BTreeMap<String, BackOff>,
+    /// Waits between one sandbox and the next.
+    pub sandboxes: BackOff,
+    /// Since it is ending: the grace it was given, and when that is over.
+    pub ending: Option<Ending>,
+    /// What is seen may be older than what was done.
+    pub unsure: bool,
     /// What is remembered of its containers, by name.
     pub containers: BTreeMap<String, Memory>,
     /// When the node first heard of it.
@@ -120,14 +126,82 @@ pub enum Doing {
     Start(String),
     /// A postStart hook.
     PostStart(String),
-    /// Stopping; by then all of it has ended.
-    Stop(Mono),
+    /// Stopping containers and sandboxes.
+    Stop {
+        /// By then all of it has ended.
+        until: Mono,
+        /// The containers.
+        containers: Vec<ContainerId>,
+        /// The sandboxes.
+        sandboxes: Vec<SandboxId>,
+    },
     /// Removing containers and sandboxes.
-    Remove,
+    Remove {
+        /// The containers.
+        containers: Vec<ContainerId>,
+        /// The sandboxes.
+        sandboxes: Vec<SandboxId>,
+    },
+    /// Looking at the pod.
+    Look,
     /// Taking its volumes away.
     Empty,
     /// Taking the rest away.
     Clean,
+}
+
+/// Steps of the whole pod, as far as each has a back-off of its own: the success
+/// of one says nothing about another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Looking at it.
+    Look,
+    /// Volumes and directories.
+    Prepare,
+    /// The sandbox.
+    Sandbox,
+    /// Stopping.
+    Stop,
+    /// Removing.
+    Remove,
+    /// Taking volumes away.
+    Empty,
+    /// Taking the rest away.
+    Clean,
+}
+
+impl Doing {
+    /// The back-off it has, if not one of its container's.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Prepare(_) => Some(Stage::Prepare),
+            Self::Sandbox => Some(Stage::Sandbox),
+            Self::Stop { .. } => Some(Stage::Stop),
+            Self::Remove { .. } => Some(Stage::Remove),
+            Self::Look => Some(Stage::Look),
+            Self::Empty => Some(Stage::Empty),
+            Self::Clean => Some(Stage::Clean),
+            Self::Image(_) | Self::Start(_) | Self::PostStart(_) => None,
+        }
+    }
+
+    /// It changes what the runtime has, or tells it: without a look after it
+    /// nobody knows what there is.
+    pub fn needs_look(&self) -> bool {
+        match self {
+            Self::Sandbox | Self::Start(_) | Self::Stop { .. } | Self::Remove { .. } | Self::Look => true,
+            Self::Prepare(_) | Self::Image(_) | Self::PostStart(_) | Self::Empty | Self::Clean => false,
+        }
+    }
+}
+
+/// How long a pod that is ending still has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Seconds it was given last.
+    pub grace: i64,
+    /// When it is over.
+    pub until: Mono,
 }
 
 /// What is remembered of a container between two looks.
@@ -145,8 +219,10 @@ pub struct Memory {
     pub kill: Option<Kill>,
     /// Its probes, while it runs.
     pub probes: Option<Probes>,
-    /// A hook to run, once the container runs.
-    pub post_start: bool,
+    /// The instance whose postStart hook was not answered yet.
+    pub post_start: Option<ContainerId>,
+    /// The instance that is being stopped: its hook was run and its end told.
+    pub stopping: Option<ContainerId>,
     /// Number of the latest instance that ran, also when it is gone from the
     /// runtime: then its log tells.
     pub ran: Option<u32>,
@@ -200,8 +276,11 @@ impl Worker {
             doing: None,
             prepared: None,
             trouble: None,
-            retry: BackOff::default(),
+            retries: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            sandboxes: BackOff::default(),
+            ending: None,
+            unsure: false,
             containers: BTreeMap::new(),
             started,
             adopted: false,
@@ -259,6 +338,11 @@ impl Worker {
             Fate::Deleted | Fate::Removed | Fate::Failed { .. } => true,
             Fate::Run | Fate::Rejected { .. } => false,
         }
+    }
+
+    /// Until when an earlier failure bars a step.
+    pub fn barred(&self, stage: Stage, now: Now) -> Option<Mono> {
+        self.retries.get(&stage).map(BackOff::until).filter(|until| *until > now.mono)
     }
 
     /// No container runs and no sandbox is ready.
