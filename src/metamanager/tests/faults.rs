@@ -18,8 +18,6 @@ pub struct Files {
     pub ring: Vec<u8>,
     pub tree: Vec<u8>,
     pub fault: Fault,
-    /// Bytes written to both.
-    pub written: u64,
     /// Calls of the kind that fails.
     calls: u64,
 }
@@ -80,7 +78,6 @@ impl Disk for Memory {
     }
     fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut files = self.call(Call::Write)?;
-        files.written += bytes.len() as u64;
         files.ring[span(at, bytes.len())].copy_from_slice(bytes);
         Ok(())
     }
@@ -108,7 +105,6 @@ impl redb::StorageBackend for Memory {
     }
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut files = self.call(Call::Write)?;
-        files.written += bytes.len() as u64;
         files.tree[span(at, bytes.len())].copy_from_slice(bytes);
         Ok(())
     }

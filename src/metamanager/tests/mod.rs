@@ -2,6 +2,7 @@
 
 mod basics;
 mod faults;
+mod spoilt;
 mod upgrade;
 
 use std::path::PathBuf;
