@@ -2,6 +2,7 @@
 # make test      everything: units, simulated worlds, and a real containerd when it can
 # make live-vm   the live stories on systemd and cgroup v2, in a virtual machine
 # make bench     figures: size, memory, wakeups, pod start and delete
+# make fuzz SECONDS=60   each fuzz target for so long, see tests/fuzz/README.md
 # make check     format, lints, feature combinations, dependencies
 # make release   static binary for this machine     -> target/dist/
 # make cross TARGET=aarch64|armv7                   -> target/dist/
@@ -10,7 +11,7 @@ CARGO ?= cargo
 TARGET ?= $(shell uname -m)
 OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run test unit live live-vm bench check fmt features deny release cross
+.PHONY: run test unit fuzz live live-vm bench check fmt features deny release cross
 
 run:
 	$(CARGO) build --release --features cloud
@@ -20,6 +21,9 @@ test: unit live
 
 unit:
 	$(CARGO) test --features cloud
+
+fuzz:
+	sh tests/fuzz/run.sh $(or $(SECONDS),60) $(OUT)/fuzz
 
 live:
 	sh tests/live/run.sh

@@ -18,6 +18,9 @@ mod endings;
 #[cfg(feature = "cloud")]
 mod eviction;
 #[cfg(feature = "cloud")]
+#[path = "fuzz/replay.rs"]
+mod fuzz;
+#[cfg(feature = "cloud")]
 mod limits;
 #[cfg(all(feature = "cloud", feature = "edged"))]
 mod link;
@@ -35,6 +38,9 @@ mod requests;
 mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
+#[cfg(feature = "cloud")]
+#[path = "fuzz/targets/mod.rs"]
+mod targets;
 #[cfg(feature = "cloud")]
 mod termination;
 mod unit;

@@ -7,17 +7,17 @@
 //! `packet`, `access`, `peer`, `clients`, `session`, `outbox`, `retained`,
 //! `topic`. `listen` and `line` move bytes.
 
-mod access;
+pub mod access;
 mod clients;
 mod line;
 mod listen;
 mod outbox;
-mod packet;
+pub mod packet;
 mod peer;
 mod retained;
-mod router;
+pub mod router;
 mod session;
-mod topic;
+pub mod topic;
 
 use std::path::PathBuf;
 

@@ -8,8 +8,8 @@
 //! encoded) is refused by the `h2` crate.
 
 mod calls;
-mod http2;
-mod rpc;
+pub mod http2;
+pub mod rpc;
 mod server;
 
 use std::cell::RefCell;

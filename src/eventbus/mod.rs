@@ -8,7 +8,7 @@
 //! rumqttc (`codec`), what both sides owe each other (`session`), the stream
 //! (`dial`), and what moves bytes between them (`link`).
 
-mod codec;
+pub mod codec;
 mod dial;
 mod link;
 mod pace;

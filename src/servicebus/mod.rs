@@ -3,7 +3,7 @@
 //! business.
 
 mod client;
-mod http;
+pub mod http;
 mod server;
 mod tls;
 

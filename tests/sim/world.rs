@@ -246,6 +246,18 @@ impl World {
         &self.answer
     }
 
+    /// The node is told anything.
+    pub fn tell(&mut self, input: Input) {
+        self.later(1, Event::Node(input));
+    }
+
+    /// The node hears this from the cloud, if it has a session.
+    pub fn hear(&mut self, message: Message) {
+        if let Some(session) = self.sessions.keys().next_back().copied() {
+            self.tell(Input::Received(session, Box::new(message)));
+        }
+    }
+
     /// A mapper asks the node.
     pub fn mapper_asks(&mut self, ask: dmi::Ask) {
         self.counted += 1;

@@ -57,6 +57,11 @@ impl Budget {
     pub fn new(bytes: usize) -> Self {
         Self(Rc::new(Cell::new(bytes)))
     }
+
+    /// What is not taken, bytes.
+    pub fn left(&self) -> usize {
+        self.0.get()
+    }
 }
 
 /// A request's bytes, taken from the budget and given back when dropped.
