@@ -151,12 +151,14 @@ fn links_in_an_empty_dir_are_not_counted_owned_or_removed() {
     let victim = Victim::new(&stand);
     let volumes = json!([
         { "name": "scratch", "emptyDir": { "sizeLimit": "1Mi" } },
+        { "name": "deep", "emptyDir": {} },
         { "name": "memory", "emptyDir": { "medium": "Memory" } }]);
-    let mounts = json!([{ "name": "scratch", "mountPath": "/scratch" }, { "name": "memory", "mountPath": "/memory" }]);
+    let mounts: Vec<_> = ["scratch", "deep", "memory"].map(|name| json!({ "name": name, "mountPath": format!("/{name}") })).into();
+    let mounts = json!(mounts);
     let plants = format!(
         "for d in /scratch /memory; do cd $d; ln -s {0} all; ln -s {0}/big file; ln -s /proc proc; mkfifo pipe; \
          mknod null c 1 3; mkdir -p a/b; ln -s {0} a/b/all; truncate -s 1G sparse; ls -ldn .; done; \
-         d=$(printf 'ddddddddd/%.0s' $(seq 300)); mkdir -p $d e/$d; mv e $d; echo planted; {OBEDIENT}",
+         cd /deep; d=$(printf 'ddddddddd/%.0s' $(seq 300)); mkdir -p $d e/$d; mv e $d && echo planted; {OBEDIENT}",
         victim.path()
     );
     let mut attacker = with_volumes("attacker", &plants, volumes.clone(), mounts.clone());
