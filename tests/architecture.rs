@@ -126,6 +126,61 @@ fn decisions_have_no_clock_socket_task_or_await() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Files that write members of values they have just made themselves.
+const WRITE_BY_INDEX: [&str; 9] = [
+    "cloud/",
+    "node/events.rs",
+    "node/nodestatus.rs",
+    "node/pod/conditions.rs",
+    "node/pod/status.rs",
+    "node/reports.rs",
+    "node/twin/device.rs",
+    "node/twin/mod.rs",
+    "agent/",
+];
+
+/// Whether a line writes through `value["member"]`, or borrows it to do so.
+fn writes_by_index(line: &str) -> bool {
+    let mut rest = line;
+    while let Some(at) = rest.find("[\"") {
+        let (before, index) = rest.split_at(at);
+        let name_begins = before.rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '"'))).map_or(0, |at| at + 1);
+        let is_value = before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ']'));
+        let mut after = index;
+        while let Some((_, rest)) = after.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+            after = rest;
+        }
+        let assigned = after.trim_start().strip_prefix('=').is_some_and(|rest| !rest.starts_with(['=', '>']));
+        let taken = after.starts_with(".take()") || after.split('(').next().is_some_and(|call| call.ends_with("_mut"));
+        if is_value && (assigned || taken || before[..name_begins].ends_with("&mut ")) {
+            return true;
+        }
+        rest = &index[1..];
+    }
+    false
+}
+
+/// Reading `value["member"]` of what is no object gives null; writing to it
+/// panics. What came from outside is written by `get_mut`, or as a map.
+#[test]
+fn nothing_from_outside_is_written_by_index() {
+    for line in ["lease[\"metadata\"][\"name\"] = name;", "set(&mut object[\"spec\"])", "let all = answer[\"items\"].as_array_mut();", "x = a[\"b\"].take();"] {
+        assert!(writes_by_index(line), "{line}");
+    }
+    for line in ["if a[\"b\"] == 1 {", "let [\"a\", b] = x else", "let x = a[\"b\"].as_str();", "for x in [\"a\", \"b\"] {", "[\"a\"] => 1,"] {
+        assert!(!writes_by_index(line), "{line}");
+    }
+    let mut wrong = Vec::new();
+    for (_, path, text) in sources() {
+        let name = path.to_string_lossy().replace('\\', "/");
+        if WRITE_BY_INDEX.iter().any(|allowed| name.contains(&format!("/src/{allowed}"))) {
+            continue;
+        }
+        wrong.extend(code(&text).filter(|line| writes_by_index(line)).map(|line| format!("{name}: {}", line.trim())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn files_are_short_and_say_what_they_are_for() {
     for (_, path, text) in sources() {

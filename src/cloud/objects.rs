@@ -133,6 +133,9 @@ impl Objects {
         if self.all.contains_key(&name) {
             return Err(Refusal::new(409, "AlreadyExists", &name, "already exists"));
         }
+        if !object.is_object() || object.get("metadata").is_some_and(|metadata| !metadata.is_object() && !metadata.is_null()) {
+            return Err(Refusal::invalid(&name, "is not an object with metadata"));
+        }
         self.stamp(&mut object);
         let number = self.version;
         let meta = &mut object["metadata"];

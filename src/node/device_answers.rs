@@ -51,7 +51,7 @@ pub(super) fn row(id: &DeviceId, device: &Device) -> Value {
         "properties": device.properties.iter().filter(|property| property.is_live()).count(),
         "pending": device.properties.iter().filter(|property| property.delta().is_some()).count(),
         "unreported": device.properties.iter().filter(|property| property.is_unconfirmed()).count(),
-        "last_online": device.row.last_online.map(|at| rfc3339::seconds(at * 1000)),
+        "last_online": device.row.last_online.map(rfc3339::of_seconds),
     })
 }
 

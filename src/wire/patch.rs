@@ -33,33 +33,33 @@ pub fn status(old: &Value, new: &Value, own: &[&str]) -> Option<Value> {
 
 /// Only the conditions that differ, each whole, and their order.
 fn conditions(old: Option<&Value>, new: &Value, patch: &mut Map<String, Value>) {
-    let by_type =
-        |list: Option<&Value>, kind: &Value| list.and_then(Value::as_array).and_then(|list| list.iter().find(|condition| &condition["type"] == kind).cloned());
-    let new = new.as_array().map_or(&[][..], Vec::as_slice);
+    let (old, new) = (typed(old), typed(Some(new)));
+    let by_type = |kind: &str| old.iter().find(|(other, _)| *other == kind).map(|(_, condition)| *condition);
     let changed: Vec<Value> = new
         .iter()
-        .filter_map(|condition| match by_type(old, &condition["type"]) {
-            None => Some(condition.clone()),
-            Some(before) => member(&before, condition),
+        .filter_map(|(kind, condition)| match by_type(kind) {
+            None => Some(Value::Object((*condition).clone())),
+            Some(before) => member(kind, before, condition),
         })
         .collect();
     if changed.is_empty() {
         return;
     }
-    patch.insert("$setElementOrder/conditions".into(), new.iter().map(|condition| json!({ "type": condition["type"] })).collect());
+    patch.insert("$setElementOrder/conditions".into(), new.iter().map(|(kind, _)| json!({ "type": kind })).collect());
     patch.insert("conditions".into(), Value::Array(changed));
 }
 
+/// The conditions of a list by their type; what is none is left out.
+fn typed(list: Option<&Value>) -> Vec<(&str, &Map<String, Value>)> {
+    let objects = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+    objects.filter_map(|condition| Some((condition.get("type")?.as_str()?, condition))).collect()
+}
+
 /// A changed element of a list merged by type: its key and what differs.
-fn member(before: &Value, after: &Value) -> Option<Value> {
-    let mut change = merge(Some(before), after)?;
-    if let Some(map) = before.as_object() {
-        for key in map.keys().filter(|key| after.get(key.as_str()).is_none() && map[key.as_str()] != Value::Null) {
-            change[key.as_str()] = Value::Null;
-        }
-    }
-    change["type"] = after["type"].clone();
-    Some(change)
+fn member(kind: &str, before: &Map<String, Value>, after: &Map<String, Value>) -> Option<Value> {
+    let mut change = merge_maps(before, after)?;
+    change.insert("type".to_owned(), kind.into());
+    Some(Value::Object(change))
 }
 
 /// A list merged by key that shall be exactly the new one.
@@ -78,21 +78,54 @@ fn replace(key: &str, old: Option<&Value>, new: &Value, patch: &mut Map<String, 
 fn merge(old: Option<&Value>, new: &Value) -> Option<Value> {
     match (old, new) {
         (Some(old), new) if old == new => None,
-        (Some(Value::Object(old)), Value::Object(new)) => {
-            let mut change: Map<String, Value> = new.iter().filter_map(|(key, value)| Some((key.clone(), merge(old.get(key), value)?))).collect();
-            for key in old.keys().filter(|key| !new.contains_key(key.as_str())) {
-                change.insert(key.clone(), Value::Null);
-            }
-            (!change.is_empty()).then_some(Value::Object(change))
-        }
+        (Some(Value::Object(old)), Value::Object(new)) => merge_maps(old, new).map(Value::Object),
         (None, Value::Null) => None,
         (_, new) => Some(new.clone()),
     }
 }
 
+/// What differs between two maps; what is gone becomes null.
+fn merge_maps(old: &Map<String, Value>, new: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let mut change: Map<String, Value> = new.iter().filter_map(|(key, value)| Some((key.clone(), merge(old.get(key), value)?))).collect();
+    let gone = old.iter().filter(|(key, value)| !value.is_null() && !new.contains_key(key.as_str()));
+    change.extend(gone.map(|(key, _)| (key.clone(), Value::Null)));
+    (!change.is_empty()).then_some(change)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Statuses come from the cloud: whatever stands where a list or an object
+    /// should, a patch is made of the rest.
+    #[test]
+    fn what_changes_its_type_is_replaced_or_left_out() {
+        let shapes = [
+            json!(null),
+            json!("x"),
+            json!(7),
+            json!([]),
+            json!({}),
+            json!([1, "Ready", null, [], {}]),
+            json!([{ "status": "True" }]),
+            json!([{ "type": 7 }]),
+            json!([{ "type": "Ready", "status": {} }]),
+            json!([{ "type": "Ready", "status": "True", "reason": null }]),
+        ];
+        for old in &shapes {
+            for new in &shapes {
+                let of = |value: &Value| json!({ "conditions": value, "podIPs": value, "capacity": value });
+                for (old, new) in [(of(old), of(new)), (old.clone(), of(new)), (of(old), new.clone())] {
+                    let _ = status(&old, &new, &["reason"]);
+                }
+            }
+        }
+        let ready = |ready: Value| json!({ "conditions": [{ "type": "Ready", "status": ready }] });
+        let change = status(&ready(json!({ "a": 1 })), &ready("True".into()), &[]).expect("it differs");
+        assert_eq!(change["conditions"], json!([{ "type": "Ready", "status": "True" }]));
+        let change = status(&json!({ "conditions": ["Ready"] }), &ready("True".into()), &[]).expect("it differs");
+        assert_eq!(change["conditions"], json!([{ "type": "Ready", "status": "True" }]));
+    }
 
     #[test]
     fn only_what_changed_is_said() {

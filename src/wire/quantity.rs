@@ -51,18 +51,18 @@ impl Quantity {
         let value: i128 = format!("{int}{frac}").parse().ok()?;
         let scaled = value.checked_mul(multiplier)?;
         // Kubernetes rounds up what is smaller than its scale.
-        let milli = (scaled + divisor * scale - 1) / (divisor * scale);
+        let milli = scaled.checked_add(divisor * scale - 1)? / (divisor * scale);
         Some(Self(if negative { -milli } else { milli }))
     }
 
     /// Thousandths, as CPU is counted.
     pub fn milli(self) -> i64 {
-        i64::try_from(self.0).unwrap_or(i64::MAX)
+        capped(self.0)
     }
 
     /// Whole units, rounded up, as memory is counted.
     pub fn units(self) -> i64 {
-        i64::try_from((self.0 + 999).div_euclid(1000)).unwrap_or(i64::MAX)
+        capped(self.0.saturating_add(999).div_euclid(1000))
     }
 
     /// Nothing at all.
@@ -103,6 +103,11 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
+/// The nearest number that fits, with its sign.
+fn capped(amount: i128) -> i64 {
+    i64::try_from(amount).unwrap_or(if amount < 0 { i64::MIN } else { i64::MAX })
+}
+
 fn power(suffix: &str) -> Option<i128> {
     let digits = suffix.strip_prefix(['e', 'E'])?;
     10i128.checked_pow(digits.parse().ok()?)
@@ -130,5 +135,19 @@ mod tests {
         assert_eq!(units("1E"), Some(1_000_000_000_000_000_000));
         assert_eq!(units("1500m"), Some(2));
         assert_eq!(units("100E"), Some(i64::MAX));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_capped_on_its_own_side_of_zero() {
+        let both = |text| Quantity::parse(text).map(|amount| (amount.milli(), amount.units()));
+        assert_eq!(both("-1E"), Some((i64::MIN, -1_000_000_000_000_000_000)));
+        assert_eq!(both("-100Ei"), Some((i64::MIN, i64::MIN)));
+        assert_eq!(both("100Ei"), Some((i64::MAX, i64::MAX)));
+        assert_eq!(both("999999999999999999e17"), Some((i64::MAX, i64::MAX)));
+        for text in ["999999999999999999.999999999e20", "-999999999999999999e18", "999999999999999999e38", "1e-1", "1e99999999999999999999"] {
+            let _ = both(text);
+        }
+        let many = (0..40).filter_map(|_| Quantity::parse("999999999999999999e17")).fold(Quantity::default(), |sum, one| sum + one);
+        assert_eq!((many.units(), many.milli()), (i64::MAX, i64::MAX));
     }
 }

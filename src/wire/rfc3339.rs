@@ -8,6 +8,11 @@ pub fn seconds(millis: i64) -> String {
     format(at(millis).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH))
 }
 
+/// The same of whole seconds since the epoch.
+pub fn of_seconds(seconds_since_epoch: i64) -> String {
+    seconds(seconds_since_epoch.saturating_mul(1000))
+}
+
 /// `2026-11-23T08:16:30.123000Z`, as metav1.MicroTime is written.
 pub fn micros(millis: i64) -> String {
     let (whole, part) = (seconds(millis), millis.rem_euclid(1000));
@@ -39,6 +44,10 @@ mod tests {
         assert_eq!(parse("2026-11-22T11:19:57.684Z"), Some(1_795_346_397_684));
         assert_eq!(parse("2026-11-22T13:19:57+02:00"), Some(1_795_346_397_000));
         assert_eq!(parse("yesterday"), None);
-        assert_eq!(seconds(i64::MAX), "1970-01-01T00:00:00Z");
+        assert_eq!(of_seconds(1_795_346_397), "2026-11-22T11:19:57Z");
+        for far in [i64::MAX, i64::MIN] {
+            assert_eq!((seconds(far).as_str(), of_seconds(far).as_str()), ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"));
+            assert!(micros(far).starts_with("1970-01-01T00:00:00."));
+        }
     }
 }

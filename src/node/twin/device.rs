@@ -110,7 +110,7 @@ impl Device {
             }
         }
         if let Some(at) = self.row.last_online {
-            view["last_online"] = crate::wire::rfc3339::seconds(at * 1000).into();
+            view["last_online"] = crate::wire::rfc3339::of_seconds(at).into();
         }
         if !self.row.attributes.is_empty() {
             view["attributes"] = self.row.attributes.iter().map(|(name, attribute)| (name.clone(), attribute.view())).collect::<serde_json::Map<_, _>>().into();

@@ -145,7 +145,7 @@ impl Twins {
             return Err(Refusal::bad(&event, "state must be online, offline, ok, unknown or unhealthy"));
         }
         let is_online = matches!(state.to_lowercase().as_str(), "online" | "ok");
-        let recent = device.row.last_online.is_some_and(|at| (0..STATE_AGE).contains(&(now.wall.0 - at * 1000)));
+        let recent = device.row.last_online.is_some_and(|at| (0..STATE_AGE).contains(&now.wall.0.saturating_sub(at.saturating_mul(1000))));
         if device.row.state != state || is_online && !recent {
             device.row.state = state.into();
             if is_online {

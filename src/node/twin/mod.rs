@@ -164,7 +164,7 @@ impl Twins {
 fn state_view(device: &Device, event: &str, now: Now) -> Value {
     let mut view = json!({ "event_id": event, "timestamp": now.wall.0, "device": { "name": device.row.name, "state": device.row.state } });
     if let Some(at) = device.row.last_online {
-        view["device"]["lastOnlineTime"] = rfc3339::seconds(at * 1000).into();
+        view["device"]["lastOnlineTime"] = rfc3339::of_seconds(at).into();
     }
     view
 }

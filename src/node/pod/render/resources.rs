@@ -85,7 +85,7 @@ fn shares(milli: i64) -> u64 {
 }
 
 fn quota(milli: i64) -> i64 {
-    if milli == 0 { 0 } else { (milli * PERIOD / 1000).max(1000) }
+    if milli == 0 { 0 } else { (milli.saturating_mul(PERIOD) / 1000).max(1000) }
 }
 
 /// The cgroup of the whole pod.
@@ -175,7 +175,7 @@ fn oom_score(context: &Context<'_>, container: &Container) -> i64 {
         Qos::Burstable => {
             let capacity = i64::try_from(context.facts.memory).unwrap_or(i64::MAX).max(1);
             let wanted = request(container, "memory").map_or(0, Quantity::units);
-            (1000 - i64::try_from(i128::from(wanted) * 1000 / i128::from(capacity)).unwrap_or(1000)).clamp(3, 999)
+            1000i64.saturating_sub(i64::try_from(i128::from(wanted) * 1000 / i128::from(capacity)).unwrap_or(1000)).clamp(3, 999)
         }
     }
 }
