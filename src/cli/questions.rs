@@ -115,6 +115,9 @@ impl Status {
         let last = cloud["last_error"].as_str().filter(|_| cloud["state"] != "online").map_or(String::new(), |why| format!(": {why}"));
         line(&format!("node      {} (selvedge {})", text(&status["node"]), text(&status["version"])));
         line(&format!("cloud     {}{since} at {}{last}", text(&cloud["state"]), text(&cloud["server"])));
+        if let Some(warning) = cloud["warning"].as_str() {
+            line(&format!("warning   {warning}"));
+        }
         let why: Vec<String> = runtime["why"].as_array().into_iter().flatten().map(text).collect();
         line(
             &format!("runtime   {} {} {} {}", text(&runtime["state"]), text(&runtime["name"]), text(&runtime["version"]), why.join("; "))
@@ -147,7 +150,7 @@ impl Get {
             other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps, secrets, devices or mappers"))),
         };
         let mut answer = one(socket, &json!({ "ask": "get", "kind": kind }))?;
-        if let (Some(namespace), Some(items)) = (&self.namespace, answer["items"].as_array_mut()) {
+        if let (Some(namespace), Some(items)) = (&self.namespace, answer.get_mut("items").and_then(Value::as_array_mut)) {
             items.retain(|item| item["namespace"] == namespace.as_str());
         }
         if wants_json(&self.output)? {

@@ -73,6 +73,18 @@ impl Cluster {
         &self.objects
     }
 
+    /// As `kubectl create` does with a node.
+    pub fn create_node(&mut self, now: Now, node: Value) {
+        let own = name(kind::NODE, "", node["metadata"]["name"].as_str().unwrap_or_default());
+        let _ = self.objects.create(now.wall, own, node);
+        self.settle(now);
+    }
+
+    /// As `kubectl delete clusterobjectsync` does.
+    pub fn remove_leftover(&mut self, node: &str) {
+        self.hub.remove_leftover(node);
+    }
+
     /// Whether a node is connected.
     pub fn is_connected(&self, node: &str) -> bool {
         self.hub.session(node).is_some()
@@ -322,7 +334,10 @@ impl Cluster {
             _ => Vec::new(),
         };
         if change.name.0 == kind::NODE && change.verb == Verb::Deleted {
-            return self.hub.forget(&change.name.2);
+            return self.hub.forget(now.mono, &change.name.2);
+        }
+        if change.name.0 == kind::NODE && change.verb == Verb::Added {
+            self.hub.made(now.mono, &change.name.2);
         }
         let verb = match change.verb {
             Verb::Deleted => operation::DELETE,

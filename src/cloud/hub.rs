@@ -4,7 +4,7 @@
 //!
 //! Source: cloud-protocol.md 5 and 6.3.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,6 +20,10 @@ const REPEAT: i64 = 5_000;
 const TRIES: u32 = 5;
 /// How often what nodes acknowledged is compared with what there is.
 const RESYNC: i64 = 5_000;
+
+/// What is remembered of a node that was deleted is gone after this, unless
+/// there is a new node of its name by then.
+const CLEAN_UP: i64 = 5_000;
 
 /// A connection of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,12 @@ pub enum Order {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Hub {
     nodes: BTreeMap<String, Peer>,
+    /// Nodes that were deleted, and when what is remembered of them is gone.
+    #[serde(skip)]
+    deleted: BTreeMap<String, i64>,
+    /// Nodes of which something is remembered that belongs to a deleted one.
+    #[serde(skip)]
+    leftover: BTreeSet<String>,
     #[serde(skip)]
     last: u64,
     #[serde(skip)]
@@ -141,8 +151,23 @@ impl Hub {
         self.nodes.values_mut().find(|peer| peer.live.as_ref().is_some_and(|live| live.session == session))
     }
 
+    /// A node is made. If what is remembered of an earlier one is still there,
+    /// it stays, and each comparison takes this one for the deleted one.
+    pub fn made(&mut self, mono: i64, node: &str) {
+        if self.deleted.remove(node).is_some_and(|gone| mono < gone) {
+            self.leftover.insert(node.to_owned());
+        }
+    }
+
+    /// Somebody deletes by hand what is left over of a deleted node.
+    pub fn remove_leftover(&mut self, node: &str) {
+        self.leftover.remove(node);
+    }
+
     /// A node is deleted: its connection is closed, what it had is forgotten.
-    pub fn forget(&mut self, node: &str) {
+    pub fn forget(&mut self, mono: i64, node: &str) {
+        self.leftover.remove(node);
+        self.deleted.insert(node.to_owned(), mono + CLEAN_UP);
         if let Some(live) = self.nodes.remove(node).and_then(|peer| peer.live) {
             self.orders.push_back(Order::Close(live.session));
         }
@@ -230,6 +255,10 @@ impl Hub {
             return Vec::new();
         }
         self.resync = mono + RESYNC;
+        for node in &self.leftover {
+            let live = self.nodes.get_mut(node).and_then(|peer| peer.live.take());
+            self.orders.extend(live.map(|live| Order::Close(live.session)));
+        }
         self.nodes.iter().filter(|(_, peer)| peer.live.is_some()).flat_map(|(node, peer)| missing(node, peer, objects)).collect()
     }
 }

@@ -58,7 +58,7 @@ fn status(node: &Node, now: Now) -> Value {
     json!({
         "node": node.settings.node.name,
         "version": env!("CARGO_PKG_VERSION"),
-        "cloud": { "state": state, "since": since, "server": node.settings.edgehub.websocket, "last_error": node.link.last_end.as_ref().map(LinkEnd::to_string) },
+        "cloud": { "state": state, "since": since, "server": node.settings.edgehub.websocket, "last_error": node.link.last_end.as_ref().map(LinkEnd::to_string), "warning": node.session_warning(now) },
         "runtime": { "state": if node.runtime.is_up() { "up" } else { "down" }, "name": node.runtime.info.name, "version": node.runtime.info.version, "why": node.runtime.why() },
         "store": { "state": if node.disk.trouble.is_some() { "failing" } else { "ok" }, "pending": node.disk.pending(), "rows": node.disk.rows(), "why": node.disk.trouble },
         "bus": { "state": if node.bus_is_up { "up" } else { "down" }, "dropped": node.outbox.dropped, "held": node.held_bytes, "waiting": node.outbox.bytes(), "untold": node.twins.untold() },

@@ -323,7 +323,7 @@ impl Node {
             Purpose::NodeLabels => {}
             Purpose::NodeStatus { sent } => {
                 let answer = response::read_object(content, &Resource::new(CLUSTER, kind::NODE, &self.settings.node.name));
-                self.presence.reported(now, sent, answer, &mut self.chance);
+                news = self.presence.reported(now, sent, answer, &mut self.chance);
             }
             Purpose::LeaseQuery | Purpose::LeaseInsert | Purpose::LeaseUpdate => {
                 self.presence.leased(now, &purpose, response::read(content), &mut self.link, &mut self.chance);
@@ -346,9 +346,15 @@ impl Node {
                 }
             }
         }
-        if let News::Registered(uid) = news {
-            self.disk.put_lazily(Key::Registration, Row::Registration(uid));
-            log::info!(target: "edgehub", "node '{}' is registered", self.settings.node.name);
+        match news {
+            News::Registered { uid, is_new } => {
+                if is_new {
+                    self.disk.join(vec![Change::set(Key::Registration, Row::Registration(uid))]);
+                }
+                log::info!(target: "edgehub", "node '{}' is registered", self.settings.node.name);
+            }
+            News::Deleted => self.stay_away(now),
+            News::None | News::Mute => {}
         }
         self.ack(now, session, message, None);
     }

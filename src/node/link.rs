@@ -41,6 +41,13 @@ const REFUSED_CAP: Duration = Duration::from_millis(1500);
 const AFTER_MUTE: Duration = Duration::from_secs(2);
 /// A session that ends sooner counts as a failure.
 const SHORT: Duration = Duration::from_secs(5);
+/// A session that the cloud closes sooner than this was cut; CloudCore compares
+/// what nodes have with what there is every 5 s.
+const CUT: Duration = Duration::from_secs(15);
+/// So many sessions cut in a row are no accident.
+const CUTS: u32 = 3;
+/// First and longest time without a session after that.
+const STAY_AWAY: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
 
 /// The session with the cloud. `P` is what the owner wants to know again when
 /// an answer comes.
@@ -51,6 +58,11 @@ pub struct Link<P> {
     last: Session,
     refused: Backoff,
     unreachable: Backoff,
+    /// Sessions that the cloud has cut in a row.
+    cuts: u32,
+    stay_away: Backoff,
+    /// No session before this instant, whatever happens.
+    not_before: Mono,
     urgent: VecDeque<Message>,
     queue: VecDeque<Message>,
     orders: VecDeque<Order>,
@@ -95,6 +107,9 @@ impl<P> Link<P> {
             last: Session::default(),
             refused: Backoff::new(REDIAL, REFUSED_CAP),
             unreachable: Backoff::new(Duration::from_millis(500), Duration::from_secs(20)),
+            cuts: 0,
+            stay_away: STAY_AWAY,
+            not_before: now.mono,
             urgent: VecDeque::new(),
             queue: VecDeque::new(),
             orders: VecDeque::new(),
@@ -127,8 +142,8 @@ impl<P> Link<P> {
         if session != self.last || matches!(self.state, State::Down { .. }) {
             return Vec::new();
         }
-        let wait = self.wait_after(now, &end, chance.luck());
-        self.state = State::Down { dial_at: now.mono + wait };
+        let wait = self.wait_after(now, &end, chance.luck()).max(self.wait_after_cut(now, &end, chance.luck()));
+        self.state = State::Down { dial_at: self.not_before.max(now.mono + wait) };
         self.last_end = Some(end);
         self.urgent.clear();
         self.queue.clear();
@@ -152,12 +167,42 @@ impl<P> Link<P> {
         }
     }
 
+    /// A cloud that can be reached and closes session after session is left
+    /// alone ever longer.
+    fn wait_after_cut(&mut self, now: Now, end: &LinkEnd, luck: u16) -> Duration {
+        let lasted = match self.state {
+            State::Up { opened, .. } => Some(now.mono.since(opened)),
+            State::Down { .. } | State::Dialing => None,
+        };
+        let is_cut = matches!(end, LinkEnd::Closed(_)) && lasted.is_some_and(|lasted| lasted < CUT);
+        self.cuts = if is_cut { self.cuts.saturating_add(1) } else { 0 };
+        if self.cuts < CUTS {
+            self.stay_away.reset();
+            return Duration::ZERO;
+        }
+        let whole = self.stay_away.longer();
+        whole + half_jitter(whole / 2, luck)
+    }
+
+    /// Ends the session, and opens none before this time has passed.
+    pub fn stay_away(&mut self, now: Now, time: Duration) {
+        self.not_before = now.mono + time;
+        self.hang_up();
+    }
+
+    /// How many sessions the cloud has cut in a row, if that is no accident and
+    /// not over.
+    pub fn cuts(&self, now: Mono) -> Option<u32> {
+        let is_over = matches!(self.state, State::Up { opened, .. } if now.since(opened) >= CUT);
+        Some(self.cuts).filter(|cuts| *cuts >= CUTS && !is_over)
+    }
+
     /// The network changed: what failed before may work now.
     pub fn network_changed(&mut self, now: Now) {
         self.refused.reset();
         self.unreachable.reset();
         if let State::Down { dial_at } = &mut self.state {
-            *dial_at = now.mono;
+            *dial_at = self.not_before.max(now.mono);
         }
     }
 
@@ -330,6 +375,57 @@ mod tests {
         }
         assert!(waits[0] <= Duration::from_millis(500), "{waits:?}");
         assert!(waits.iter().max() > Some(&Duration::from_secs(10)) && waits.iter().max() <= Some(&Duration::from_secs(20)), "{waits:?}");
+    }
+
+    #[test]
+    fn a_cloud_that_cuts_each_session_is_left_alone_ever_longer() {
+        let mut chance = Chance::new(3);
+        let mut link: Link<u8> = Link::new(Duration::from_secs(15), at(0));
+        let mut now = at(0);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            let session = dialed(&mut link, now, &mut chance);
+            link.opened(now, session);
+            now.mono = now.mono + Duration::from_secs(4);
+            link.closed(now, session, LinkEnd::Closed("eof".into()), &mut chance);
+            let next = link.deadline().expect("it dials again").0;
+            waits.push(next.since(now.mono).as_secs());
+            now.mono = next;
+        }
+        assert!(waits[..2].iter().all(|wait| *wait <= 1) && link.cuts(now.mono) == Some(10), "{waits:?}");
+        for (wait, least) in waits[2..].iter().zip([30, 60, 120, 240, 480, 600, 600, 600]) {
+            assert!((least..=least * 3 / 2).contains(wait), "{waits:?}");
+        }
+        // One that lasts ends it, and so does a cloud that is not there.
+        let session = dialed(&mut link, now, &mut chance);
+        link.opened(now, session);
+        assert!(link.cuts(now.mono).is_some());
+        now.mono = now.mono + Duration::from_secs(20);
+        assert_eq!(link.cuts(now.mono), None);
+        link.closed(now, session, LinkEnd::Closed("eof".into()), &mut chance);
+        assert!(link.deadline().expect("it dials again").0.since(now.mono) <= Duration::from_secs(1));
+        for end in [LinkEnd::Closed("eof".into()), LinkEnd::Closed("eof".into()), LinkEnd::Refused("x".into()), LinkEnd::Closed("eof".into())] {
+            now.mono = link.deadline().expect("it dials again").0;
+            let session = dialed(&mut link, now, &mut chance);
+            if !matches!(end, LinkEnd::Refused(_)) {
+                link.opened(now, session);
+            }
+            link.closed(now, session, end, &mut chance);
+            assert!(link.deadline().expect("it dials again").0.since(now.mono) <= Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn no_session_is_opened_while_the_node_stays_away() {
+        let mut chance = Chance::new(1);
+        let mut link: Link<u8> = Link::new(Duration::from_secs(15), at(0));
+        let session = dialed(&mut link, at(0), &mut chance);
+        link.opened(at(1), session);
+        link.stay_away(at(1000), Duration::from_secs(30));
+        assert!(link.session().is_none() && matches!(link.poll(), Some(Order::HangUp(_))));
+        link.closed(at(1001), session, LinkEnd::HungUp, &mut chance);
+        link.network_changed(at(2000));
+        assert_eq!(link.deadline().map(|(at, _)| at), Some(at(31_000).mono));
     }
 
     #[test]

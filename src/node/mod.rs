@@ -146,7 +146,7 @@ impl Node {
     pub fn new(settings: Config, restored: Restored, seed: u64, now: Now) -> Self {
         let fresh = restored.rows.is_empty() && restored.lost.is_none();
         let mut rows = restored.rows;
-        let registered = rows.registration.take().is_some();
+        let registered = rows.registration.take();
         let known_lost = rows.store_lost.take();
         let newly_lost = restored.lost;
         let mappers = Mappers::load(settings.dmi.rate, std::mem::take(&mut rows.mappers));

@@ -4,7 +4,7 @@
 //! ```text
 //!   Absent ──query──> found ───────────────> Registered ──> status, lease
 //!                 └─> not found ──insert──┘      │ lease says 404
-//!                      (30 s later if it was registered before)
+//!                      (after 30 s without a session if it was registered before)
 //! ```
 //!
 //! Source: edge-node.md 1.19, cloud-protocol.md 7.3 and 7.5.
@@ -42,8 +42,9 @@ const LEASE_SECONDS: u32 = 40;
 /// A status that does not change is repeated so often.
 const REPORT: Duration = Duration::from_secs(300);
 /// Wait before a node that was deleted in the cluster registers anew: its old
-/// records there must be gone (cloud-protocol.md 10.27).
-const AFTER_DELETION: Duration = Duration::from_secs(30);
+/// records there must be gone. CloudCore deletes them when the object goes, and
+/// keeps them for good if there is a new one by then (`cloud/pkg/synccontroller`).
+pub const AFTER_DELETION: Duration = Duration::from_secs(30);
 /// Unanswered renewals that prove a session dead.
 const MUTE: u8 = 2;
 
@@ -51,7 +52,12 @@ const MUTE: u8 = 2;
 #[derive(Debug)]
 pub struct Presence {
     config: NodeConfig,
-    registered_before: bool,
+    /// Uid of the Node object that was there last.
+    registered: Option<String>,
+    /// Uid of the one before, that was deleted in the cluster.
+    pub deleted: Option<String>,
+    /// The node has stayed away since its object was deleted.
+    stayed_away: bool,
     stage: Stage,
     register_again: Backoff,
     lease: Option<Map<String, Value>>,
@@ -93,17 +99,26 @@ pub enum News {
     /// Nothing.
     None,
     /// The node is known to the cluster: pods may be reported.
-    Registered(String),
+    Registered {
+        /// Uid of the Node object.
+        uid: String,
+        /// It is not the one that was known.
+        is_new: bool,
+    },
+    /// The Node object was deleted in the cluster: stay away for a while.
+    Deleted,
     /// The session answers nothing: give it up.
     Mute,
 }
 
 impl Presence {
     /// A node that was registered before or not, as the disk says.
-    pub fn new(config: NodeConfig, registered_before: bool, labels: BTreeMap<String, String>) -> Self {
+    pub fn new(config: NodeConfig, registered: Option<String>, labels: BTreeMap<String, String>) -> Self {
         Self {
             config,
-            registered_before,
+            registered,
+            deleted: None,
+            stayed_away: false,
             stage: Stage::Offline,
             register_again: REGISTER,
             lease: None,
@@ -171,11 +186,7 @@ impl Presence {
     pub fn queried(&mut self, now: Now, answer: Result<Value, Refused>, facts: &Facts, health: &Health, link: &mut Link<Purpose>, chance: &mut Chance) -> News {
         match answer {
             Ok(object) => self.found(now, &object, link, chance),
-            Err(error) if error.is_not_found() && self.registered_before => {
-                self.registered_before = false;
-                self.stage = Stage::Waiting(now.mono + AFTER_DELETION);
-                News::None
-            }
+            Err(error) if error.is_not_found() && self.registered.is_some() && !self.stayed_away => self.stay_away(),
             Err(error) if error.is_not_found() => {
                 let object = nodestatus::object(&self.config, facts, health, now);
                 self.ask(now, link, chance, operation::INSERT, self.node(kind::NODE), raw(&object), Purpose::NodeInsert);
@@ -186,6 +197,12 @@ impl Presence {
                 News::None
             }
         }
+    }
+
+    fn stay_away(&mut self) -> News {
+        self.stage = Stage::Offline;
+        self.stayed_away = true;
+        News::Deleted
     }
 
     fn register_later(&mut self, now: Now, error: Option<&Refused>, chance: &mut Chance) {
@@ -224,9 +241,13 @@ impl Presence {
         self.knows(object.get("status").cloned());
         self.stage = Stage::Registered { uid: node.metadata.uid.clone() };
         self.register_again.reset();
+        self.stayed_away = false;
+        let before = self.registered.replace(node.metadata.uid.clone());
+        let is_new = before.as_ref() != Some(&node.metadata.uid);
+        self.deleted = before.filter(|_| is_new).or_else(|| self.deleted.take());
         self.report_at = Some(now.mono);
         self.ask(now, link, chance, operation::QUERY, self.lease_name(), null(), Purpose::LeaseQuery);
-        News::Registered(node.metadata.uid)
+        News::Registered { uid: node.metadata.uid, is_new }
     }
 
     /// The Node object as the cluster shows it.
@@ -306,19 +327,17 @@ impl Presence {
     }
 
     /// The answer to a status report.
-    pub fn reported(&mut self, now: Now, sent: Value, answer: Result<Value, Refused>, chance: &mut Chance) {
+    pub fn reported(&mut self, now: Now, sent: Value, answer: Result<Value, Refused>, chance: &mut Chance) -> News {
         match answer {
             Ok(_) => {
                 self.reporting = false;
                 self.report_again.reset();
                 self.knows(Some(sent));
             }
-            Err(error) if error.is_not_found() => {
-                self.reporting = false;
-                self.stage = Stage::Waiting(now.mono + AFTER_DELETION);
-            }
+            Err(error) if error.is_not_found() => return self.stay_away(),
             Err(error) => self.report_later(now, &error, chance),
         }
+        News::None
     }
 
     fn report_later(&mut self, now: Now, error: &Refused, chance: &mut Chance) {

@@ -5,7 +5,7 @@ use super::Node;
 use super::ids::Session;
 use super::input::LinkEnd;
 use super::now::Now;
-use super::presence::News;
+use super::presence::{AFTER_DELETION, News};
 use super::purpose::Purpose;
 use super::reports;
 use super::response::Refused;
@@ -40,7 +40,30 @@ impl Node {
             }
         }
         self.presence.closed();
+        if was_up && let Some(warning) = self.session_warning(now) {
+            log::warn!(target: "edgehub", "{warning}");
+        }
         self.count("link_losses");
+    }
+
+    /// The Node object was deleted in the cluster. CloudCore deletes what it
+    /// remembers of the node only while there is no new object.
+    pub(super) fn stay_away(&mut self, now: Now) {
+        let (node, seconds) = (&self.settings.node.name, AFTER_DELETION.as_secs());
+        log::warn!(target: "edgehub", "node '{node}' was deleted in the cluster; it registers again in {seconds} s");
+        self.link.stay_away(now, AFTER_DELETION);
+    }
+
+    /// What people should know of a cloud that closes session after session.
+    pub(super) fn session_warning(&self, now: Now) -> Option<String> {
+        let cuts = self.link.cuts(now.mono)?;
+        let node = &self.settings.node.name;
+        let name = self.presence.deleted.as_ref().map_or_else(|| format!("{node}.UID_OF_THE_DELETED_NODE"), |uid| format!("{node}.{uid}"));
+        Some(format!(
+            "CloudCore closed the last {cuts} sessions right after they opened. Probable cause: node '{node}' was deleted and registered again while its \
+             ClusterObjectSync was still there (kubectl get clusterobjectsyncs.reliablesyncs.kubeedge.io | grep '^{node}\\.'); to fix it: kubectl delete \
+             clusterobjectsyncs.reliablesyncs.kubeedge.io {name}. Or another agent connects as '{node}'. Sessions are tried less and less often until then"
+        ))
     }
 
     /// A request was not answered in time.

@@ -101,6 +101,8 @@ pub struct World {
     sent: BTreeMap<String, Sent>,
     /// Messages from the node to the cloud, by operation and type.
     pub traffic: BTreeMap<(String, String), u64>,
+    /// How often the node has dialled.
+    pub dials: u64,
     /// Answers that are not the cloud's own, by operation and type.
     pub canned: BTreeMap<(&'static str, &'static str), Canned>,
 }
@@ -144,6 +146,7 @@ impl World {
             sessions: BTreeMap::new(),
             sent: BTreeMap::new(),
             traffic: BTreeMap::new(),
+            dials: 0,
             canned: BTreeMap::new(),
         };
         let now = world.cloud_now();
@@ -625,6 +628,7 @@ impl World {
     fn deliver_to_cloud(&mut self, order: link::Order) {
         match order {
             link::Order::Dial(session) => {
+                self.dials += 1;
                 let takes = if self.network == Network::Frozen { 30_000 } else { 3 };
                 self.later(takes, Event::Dialed(session));
             }
@@ -739,6 +743,24 @@ impl World {
     pub fn delete_object(&mut self, kind: &str, name: &str) {
         let now = self.cloud_now();
         let _ = self.cloud.delete(now, &objects::name(kind, "default", name), None);
+    }
+
+    /// As `kubectl delete node` does.
+    pub fn delete_node(&mut self) {
+        let now = self.cloud_now();
+        self.cloud.delete(now, &objects::name(kind::NODE, "", "edge"), None).expect("it is there");
+    }
+
+    /// Somebody else creates the Node object.
+    pub fn create_node(&mut self) {
+        let now = self.cloud_now();
+        let labels = json!({ "node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": "" });
+        self.cloud.create_node(now, json!({ "metadata": { "name": "edge", "labels": labels } }));
+    }
+
+    /// What the agent warns of, as `selvedge status` shows it.
+    pub fn warning(&mut self) -> Option<String> {
+        self.ask(Ask::Status)["cloud"]["warning"].as_str().map(str::to_owned)
     }
 
     pub fn delete(&mut self, name: &str, grace: Option<i64>) {
