@@ -156,10 +156,10 @@ impl Agent {
         self.node.handle(now(), input);
     }
 
-    /// The next input, or `None` when it is time, or when the broker's client
-    /// has room again: that is nothing the node must hear.
+    /// The next input, or `None` when it is time, or when the link or the
+    /// broker's client has room again: that is nothing the node must hear.
     async fn next(&mut self, inputs: &Receiver<Input>, wake: Option<Mono>) -> Option<Input> {
-        let freed = future::or(self.eventbus.freed(), self.alarm.at(wake));
+        let freed = future::or(future::or(self.edgehub.freed(), self.eventbus.freed()), self.alarm.at(wake));
         future::or(async { inputs.recv().await.ok() }, async {
             freed.await;
             None

@@ -1,12 +1,15 @@
 //! `selvedge join`: from a token to a certificate and a configuration.
 
+use std::fs::OpenOptions;
 use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
 use super::output::line;
 use super::{Exit, Failure};
+use crate::config::edit::{self, EditError};
 use crate::config::{self, Config, file};
 use crate::edgehub::enrol::{self, Auth, Token};
 use crate::edgehub::identity;
@@ -40,6 +43,8 @@ impl Join {
     pub fn run(self, path: &Path) -> Result<Exit, Failure> {
         let token = Token::parse(&self.token()?).map_err(|why| Failure(Exit::Usage, why.to_string()))?;
         let config = self.config(path)?;
+        // Before the token is used: a file that cannot be changed is told first.
+        let text = self.text(path, &config)?;
         let (https, node, proxy) = (&config.edgehub.https, &config.node.name, config.edgehub.proxy.as_deref());
         smol::block_on(async {
             line(&format!("asking {https} for its CA"));
@@ -52,7 +57,8 @@ impl Join {
             let issued = enrol::certificate(https, &ca, node, Auth::Token(&token), proxy).await.map_err(Failure::new)?;
             identity::save(&config.edgehub, &ca, &issued).map_err(Failure::new)
         })?;
-        self.write(path, &config)?;
+        write(path, &text).map_err(|why| Failure::new(format!("{}: {why}", path.display())))?;
+        line(&format!("wrote {}", path.display()));
         line(&format!("node '{node}' may join {}; start it: systemctl enable --now selvedge, or selvedge run", config.edgehub.websocket));
         Ok(Exit::Ok)
     }
@@ -93,43 +99,46 @@ impl Join {
         Ok(config)
     }
 
-    /// Writes the configuration; of one that is there only these keys change.
-    fn write(&self, path: &Path, config: &Config) -> Result<(), Failure> {
+    /// The text of the configuration; of one that is there only these keys
+    /// change.
+    fn text(&self, path: &Path, config: &Config) -> Result<String, Failure> {
         let text = match std::fs::read_to_string(path) {
-            Ok(before) => edited(&before, config),
-            Err(_) => file::render(&config.node.name, &config.edgehub, None),
+            Ok(before) => edited(&before, config).map_err(|why| Failure(Exit::Usage, format!("{}: {why}", path.display())))?,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => file::render(&config.node.name, &config.edgehub, None),
+            Err(why) => return Err(Failure::new(format!("{}: {why}", path.display()))),
         };
-        let failed = |why: std::io::Error| Failure::new(format!("{}: {why}", path.display()));
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(failed)?;
-        }
-        let temporary = path.with_extension("toml.new");
-        std::fs::write(&temporary, text).map_err(failed)?;
-        std::fs::rename(&temporary, path).map_err(failed)?;
-        line(&format!("wrote {}", path.display()));
-        Ok(())
+        file::parse(&text, &file::hostname()).map_err(|faults| Failure(Exit::Usage, format!("{}: {faults}", path.display())))?;
+        Ok(text)
     }
 }
 
-/// Sets keys in a TOML text, line by line, so that comments stay.
-fn edited(before: &str, config: &Config) -> String {
-    let wanted = [("node", "name", &config.node.name), ("edgehub", "websocket", &config.edgehub.websocket), ("edgehub", "https", &config.edgehub.https)];
-    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
-    for (table, key, value) in wanted {
-        let head = format!("[{table}]");
-        let start = lines.iter().position(|line| line.trim() == head).unwrap_or_else(|| {
-            lines.push(head.clone());
-            lines.len() - 1
-        });
-        let end = lines.iter().skip(start + 1).position(|line| line.trim_start().starts_with('[')).map_or(lines.len(), |offset| start + 1 + offset);
-        let is_key = |line: &String| line.split('=').next().is_some_and(|name| name.trim() == key);
-        let new = format!("{key} = {value:?}");
-        match (start + 1..end).find(|index| is_key(&lines[*index])) {
-            Some(index) => lines[index] = new,
-            None => lines.insert(start + 1, new),
-        }
+/// Sets what was typed in a configuration.
+fn edited(before: &str, config: &Config) -> Result<String, EditError> {
+    let wanted = [("node", "name", &config.node.name), ("edgehub", "https", &config.edgehub.https), ("edgehub", "websocket", &config.edgehub.websocket)];
+    wanted.iter().try_fold(before.to_owned(), |text, (table, key, value)| edit::set(&text, table, key, value))
+}
+
+/// Writes a file whole or not at all; mode, owner and a symbolic link to it stay.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(dir) = target.parent() {
+        std::fs::create_dir_all(dir)?;
     }
-    lines.join("\n") + "\n"
+    let temporary = target.with_extension("toml.new");
+    let _ = std::fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| match std::fs::metadata(&target) {
+        Ok(before) => {
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+            file.set_permissions(before.permissions())
+        }
+        Err(_) => Ok(()),
+    });
+    let done = written.and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, &target));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    done
 }
 
 /// A node of that name is there: only a person may say that it is this one.
@@ -153,9 +162,31 @@ mod tests {
     fn joining_again_keeps_what_was_written_by_hand() {
         let mut config = file::parse("", "h").expect("defaults");
         config.node.name = "edge-2".into();
-        let after = edited("# mine\n[edgehub]\nwebsocket = \"old:1\" # gone\nheartbeat = \"10s\"\n[edged]\nmax_pods = 5\n", &config);
-        let read = file::parse(&after, "h").expect("it is still right");
-        assert_eq!((read.node.name.as_str(), read.edged.max_pods, read.edgehub.heartbeat.as_secs()), ("edge-2", 5, 10));
-        assert!(after.starts_with("# mine\n") && !after.contains("old:1"));
+        for before in [
+            "# mine\n[edgehub]\nwebsocket = \"old:1\" # gone\nheartbeat = \"10s\"\n[edged]\nmax_pods = 5\n",
+            "# mine\nedgehub.websocket = 'old:1'\nedgehub.heartbeat = '10s'\nedged.max_pods = 5",
+            "# mine\r\nedgehub = { websocket = 'old:1', heartbeat = '10s' }\r\n[edged]\r\nmax_pods = 5\r\n",
+        ] {
+            let after = edited(before, &config).expect(before);
+            let read = file::parse(&after, "h").expect(&after);
+            assert_eq!((read.node.name.as_str(), read.edged.max_pods, read.edgehub.heartbeat.as_secs()), ("edge-2", 5, 10));
+            assert!(after.contains("# mine") && !after.contains("old:1"), "{after}");
+        }
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_and_its_link() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = std::env::temp_dir().join(format!("selvedge-join-{}", std::process::id()));
+        let (real, link) = (dir.join("real.toml"), dir.join("link.toml"));
+        write(&real, "a = 1\n").expect("a new file");
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).expect("it is ours");
+        symlink(&real, &link).expect("a link");
+        write(&link, "a = 2\n").expect("the same file");
+        assert!(std::fs::symlink_metadata(&link).expect("it is there").is_symlink());
+        assert_eq!(std::fs::read_to_string(&real).expect("it is there"), "a = 2\n");
+        assert_eq!(std::fs::metadata(&real).expect("it is there").permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(&dir).expect("it is there").count(), 2, "nothing is left over");
+        std::fs::remove_dir_all(dir).expect("it is ours");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::Table;
 
+use super::edit::quoted;
 use super::reader::{Faults, Section, is_address, nearest};
 use super::{
     Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EmbeddedBroker, EventBus, Eviction, Listen, MetaManager, NodeConfig, Secret, ServiceBus,
@@ -362,12 +363,18 @@ fn log(file: &mut Table, faults: &mut Faults) -> String {
 
 /// A file for a node that joined: what differs from the defaults.
 pub fn render(node: &str, edgehub: &EdgeHub, metamanager: Option<&Path>) -> String {
+    let path = |path: &Path| quoted(&path.to_string_lossy());
     let mut text = format!(
-        "# Written by 'selvedge join'. All keys: config/selvedge.toml of the release.\n[node]\nname = {node:?}\n\n[edgehub]\nwebsocket = {:?}\nhttps = {:?}\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
-        edgehub.websocket, edgehub.https, edgehub.ca, edgehub.certificate, edgehub.key
+        "# Written by 'selvedge join'. All keys: config/selvedge.toml of the release.\n[node]\nname = {}\n\n[edgehub]\nwebsocket = {}\nhttps = {}\nca = {}\ncertificate = {}\nkey = {}\n",
+        quoted(node),
+        quoted(&edgehub.websocket),
+        quoted(&edgehub.https),
+        path(&edgehub.ca),
+        path(&edgehub.certificate),
+        path(&edgehub.key)
     );
     if let Some(dir) = metamanager {
-        text.push_str(&format!("\n[metamanager]\ndir = {dir:?}\n"));
+        text.push_str(&format!("\n[metamanager]\ndir = {}\n", path(dir)));
     }
     text
 }

@@ -1,6 +1,7 @@
 //! What the agent is told to do: typed, complete, checked. `file` reads the
 //! TOML; this page is what the rest of the agent sees.
 
+pub mod edit;
 pub mod file;
 mod reader;
 

@@ -1,17 +1,16 @@
 //! One open WebSocket: messages in, messages out, until either side ends it.
 
-use std::cell::Cell;
 use std::time::Duration;
 
+use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::protocol::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{self, Error};
-use futures_lite::{StreamExt, future};
+use futures_lite::{AsyncRead, AsyncWrite, StreamExt, future};
 use smol::Timer;
 use smol::channel::{Receiver, Sender};
 
-use super::dial::Socket;
-use super::weight;
+use super::queued::Queued;
 use crate::node::ids::Session;
 use crate::node::input::{Input, LinkEnd};
 use crate::wire::message::Message;
@@ -20,12 +19,12 @@ use crate::wire::message::Message;
 const WRITE: Duration = Duration::from_secs(15);
 
 /// Runs a session to its end.
-pub async fn run(
-    socket: Socket,
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
     number: Session,
     inbox: &Sender<Input>,
     queue: &Receiver<Box<Message>>,
-    waiting: &Cell<usize>,
+    queued: &Queued,
     closes: &Receiver<()>,
 ) -> LinkEnd {
     if inbox.send(Input::LinkUp(number)).await.is_err() {
@@ -57,7 +56,7 @@ pub async fn run(
             if let Err(why) = sent.await {
                 return LinkEnd::Closed(why);
             }
-            waiting.set(waiting.get().saturating_sub(weight(&message)));
+            queued.remove(&message);
         }
         LinkEnd::HungUp
     };

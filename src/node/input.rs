@@ -1,6 +1,6 @@
 //! Everything that can wake the node: a closed list.
 
-use super::ids::{AskId, CallId, ContainerId, ExchangeId, MsgId, OpId, PodKey, PodUid, Session, Ticket};
+use super::ids::{AskId, CallId, ContainerId, ExchangeId, OpId, PodKey, PodUid, Session, Ticket};
 use super::runtime::{Failure, ImageSeen, Outcome, PodSeen, ProbeKind, ProbeResult, RuntimeInfo};
 use super::service::Called;
 use crate::wire::message::Message;
@@ -28,8 +28,6 @@ pub enum Input {
     Received(Session, Box<Message>),
     /// Something came that is no message; the link stays.
     Garbled(Session, String),
-    /// A message is on its way; the socket took it.
-    Sent(Session, MsgId),
     /// The runtime is reached, or says something new about itself.
     RuntimeUp(RuntimeInfo),
     /// The runtime cannot be reached.

@@ -27,7 +27,7 @@ use crate::wire::message::{self, Header, Message, Route, operation};
 pub enum Order {
     /// Open a session with this number; answered by `LinkUp` or `LinkDown`.
     Dial(Session),
-    /// Send a message; answered by `Sent` once the socket took it.
+    /// Send a message; a session that cannot ends with `LinkDown`.
     Send(Session, Box<Message>),
     /// Close the session; answered by `LinkDown`.
     HangUp(Session),

@@ -217,7 +217,6 @@ impl Node {
                 log::debug!(target: "edgehub", "something that is no message was ignored: {why}");
                 self.count("garbled_messages");
             }
-            Input::Sent(..) => {}
             Input::RuntimeUp(info) => self.runtime.up(info),
             Input::RuntimeDown(why) => {
                 self.runtime.down(why);
