@@ -33,6 +33,8 @@ mod probes;
 #[cfg(feature = "cloud")]
 mod random;
 #[cfg(feature = "cloud")]
+mod recovery;
+#[cfg(feature = "cloud")]
 mod registration;
 #[cfg(feature = "cloud")]
 mod requests;

@@ -104,6 +104,9 @@ fn misbehaviour(request: (&'static str, &'static str), name: &str, canned: Canne
         assert!(world.runtime.pods.is_empty(), "{:?}", world.runtime.pods);
         return wrong;
     }
+    if request == ("patch", kind::POD_PATCH) && world.runtime.running().is_empty() {
+        wrong.push(format!("{request:?} answered with {name}: ended the pods"));
+    }
     world.canned.clear();
     world.run(2 * MINUTE + 10 * SECOND);
     if world.node_ready() != Some("True") || !world.is_ready("needy") || request != ("delete", kind::POD) && world.pod("plain").is_some() {

@@ -47,6 +47,9 @@ pub struct Cluster {
     counter: u64,
     #[serde(skip)]
     dynamic_controller: bool,
+    /// CloudCore does not run: nodes hear nothing of what happens to objects.
+    #[serde(skip)]
+    is_away: bool,
     #[serde(skip)]
     salt: u32,
     #[serde(skip)]
@@ -66,6 +69,28 @@ impl Cluster {
     pub fn with_dynamic_controller(mut self, on: bool) -> Self {
         self.dynamic_controller = on;
         self
+    }
+
+    /// CloudCore ends; the API server goes on.
+    pub fn go_away(&mut self) {
+        self.is_away = true;
+    }
+
+    /// CloudCore starts, sees all objects there are, and tells of pods before
+    /// any node is connected.
+    pub fn come_back(&mut self, now: Now) {
+        self.is_away = false;
+        let pods: Vec<(Name, Value)> = self.objects.of(kind::POD).map(|(name, pod)| (name.clone(), pod.clone())).collect();
+        for (name, pod) in pods {
+            let Some(node) = pod["spec"]["nodeName"].as_str() else { continue };
+            let verb = if pod["metadata"]["deletionTimestamp"].is_null() { operation::INSERT } else { operation::UPDATE };
+            self.send(now, node, EDGE_CONTROLLER, verb, &name, &pod);
+        }
+    }
+
+    /// What CloudCore remembers of an object on nodes is lost.
+    pub fn forget_sync(&mut self, uid: &str) {
+        self.hub.forget_object(uid);
     }
 
     /// The objects.
@@ -323,6 +348,9 @@ impl Cluster {
     }
 
     fn tell(&mut self, now: Now, change: &Change) {
+        if self.is_away {
+            return;
+        }
         let object = &change.object;
         if change.name.0 == kind::DEVICE {
             return self.devices.changed(&self.objects, change).into_iter().for_each(|word| self.tell_of_device(now, word));

@@ -151,6 +151,11 @@ impl Hub {
         self.nodes.values_mut().find(|peer| peer.live.as_ref().is_some_and(|live| live.session == session))
     }
 
+    /// What is remembered of an object is lost.
+    pub fn forget_object(&mut self, uid: &str) {
+        self.nodes.values_mut().for_each(|peer| drop(peer.known.remove(uid)));
+    }
+
     /// A node is made. If what is remembered of an earlier one is still there,
     /// it stays, and each comparison takes this one for the deleted one.
     pub fn made(&mut self, mono: i64, node: &str) {
@@ -197,7 +202,12 @@ impl Hub {
             message: Box::new(message),
         };
         let peer = self.nodes.entry(node.to_owned()).or_default();
-        let known = peer.known.entry(parcel.uid.clone()).or_insert_with(|| (name.clone(), 0)).1;
+        // Nothing is remembered of an object whose end is the first that is told.
+        let known = match peer.known.get(&parcel.uid) {
+            Some((_, version)) => *version,
+            None if parcel.gone => 0,
+            None => peer.known.entry(parcel.uid.clone()).or_insert((name.clone(), 0)).1,
+        };
         let Some(live) = &mut peer.live else { return };
         if !parcel.gone && parcel.message.route.operation != operation::RESPONSE && parcel.version <= known {
             return;

@@ -352,6 +352,7 @@ impl Node {
                     self.disk.join(vec![Change::set(Key::Registration, Row::Registration(uid))]);
                 }
                 log::info!(target: "edgehub", "node '{}' is registered", self.settings.node.name);
+                self.recall_pending();
             }
             News::Deleted => self.stay_away(now),
             News::None | News::Mute => {}

@@ -124,7 +124,7 @@ pub struct Node {
     /// Why the store is not to be trusted, until the cloud has told.
     lost: Option<String>,
     /// The cloud is still to be asked for all pods of this node.
-    recall: bool,
+    recall: orphans::Recall,
     /// The store was never written, and the runtime not seen yet.
     fresh: bool,
     twins: Twins,
@@ -177,7 +177,7 @@ impl Node {
             facts_known: false,
             gauge: pressure::Gauge::default(),
             eviction: evict::Eviction::default(),
-            recall: known_lost.is_some(),
+            recall: orphans::Recall::all_if(known_lost.is_some()),
             lost: known_lost,
             fresh,
             twins,
@@ -338,7 +338,7 @@ impl Node {
             sources: &sources::Known { meta: &self.meta, requests: &self.requests },
             whole: self.lost.is_none(),
         };
-        if world.whole && !self.recall && self.disk.pending() == 0 {
+        if world.whole && self.recall < orphans::Recall::All && self.disk.pending() == 0 {
             self.pods.clean_up(now);
         }
         if self.facts_known {

@@ -40,12 +40,14 @@ pub enum RequestKey {
     PodDelete(PodUid),
     /// To learn whether the cloud has a pod.
     Orphan(PodUid),
+    /// To learn which pods the cloud has.
+    PodList,
 }
 
 impl RequestKey {
     fn backoff(&self) -> Backoff {
         match self {
-            Self::Object(_) | Self::Token(_) => Backoff::new(FIRST, LONGEST_OBJECT),
+            Self::Object(_) | Self::Token(_) | Self::PodList => Backoff::new(FIRST, LONGEST_OBJECT),
             Self::PodStatus(_) | Self::Orphan(_) => Backoff::new(FIRST, LONGEST_STATUS),
             Self::PodDelete(_) => Backoff::new(DELETE.0, DELETE.1),
         }
@@ -60,6 +62,7 @@ impl std::fmt::Display for RequestKey {
             Self::PodStatus(uid) => write!(f, "status report of pod '{uid}'"),
             Self::PodDelete(uid) => write!(f, "deletion of pod '{uid}'"),
             Self::Orphan(uid) => write!(f, "query of pod '{uid}'"),
+            Self::PodList => f.write_str("list of pods"),
         }
     }
 }

@@ -745,6 +745,18 @@ impl World {
         let _ = self.cloud.delete(now, &objects::name(kind, "default", name), None);
     }
 
+    /// CloudCore ends or starts again; the API server stays.
+    pub fn set_cloudcore(&mut self, up: bool) {
+        let now = self.cloud_now();
+        if up {
+            self.cloud.come_back(now);
+            self.set_network(Network::Up);
+        } else {
+            self.set_network(Network::Cut);
+            self.cloud.go_away();
+        }
+    }
+
     /// As `kubectl delete node` does.
     pub fn delete_node(&mut self) {
         let now = self.cloud_now();
