@@ -483,3 +483,121 @@ fn a_full_disk_holds_no_more_than_is_waited_for() {
     let (_, document) = heard(&world, "/twin/update/document").last().expect("it is told");
     assert_eq!(document["twin"]["t"]["current"]["actual"]["value"], "20999");
 }
+
+/// A device of a model that makes `t` an INT from 0 to 90 and `n` read-only.
+fn early(desired: &str) -> Value {
+    let mut device = device("thermo", "7");
+    device["spec"]["properties"] = json!([
+        { "name": "t", "desired": { "value": desired }, "reportToCloud": true },
+        { "name": "n", "desired": { "value": "7" } },
+    ]);
+    device
+}
+
+fn late_model() -> Value {
+    let mut model = model();
+    model["spec"]["properties"] = json!([
+        { "name": "t", "type": "INT", "accessMode": "ReadWrite", "minimum": "0", "maximum": "90" },
+        { "name": "n", "type": "INT", "accessMode": "ReadOnly" },
+    ]);
+    model
+}
+
+fn set(world: &mut World, property: &str, value: &str) -> String {
+    let ask = Ask::SetTwin { device: "thermo".to_owned(), property: property.to_owned(), value: value.to_owned() };
+    world.ask(ask)["error"].as_str().unwrap_or_default().to_owned()
+}
+
+fn described(world: &mut World) -> Value {
+    world.ask(Ask::DescribeDevice { device: "thermo".to_owned() }).clone()
+}
+
+/// Device, model, a report and a restart in every order; the model comes by
+/// itself with a change of the device, or because the node asks for it.
+#[test]
+fn types_are_the_models_whatever_comes_first() {
+    let steps = ["device", "model", "report", "restart"];
+    let orders = (0..256usize).map(|number| [0, 2, 4, 6].map(|shift| steps[number >> shift & 3]));
+    let orders: Vec<[&str; 4]> = orders.filter(|order| order.iter().collect::<BTreeSet<_>>().len() == 4).collect();
+    assert_eq!(orders.len(), 24);
+    for (number, order) in orders.iter().enumerate() {
+        for asks in [false, true] {
+            let mut world = World::ready(16 + number as u64);
+            if asks {
+                world.enable_dynamic_controller();
+            }
+            for step in order {
+                match *step {
+                    "device" => world.apply(early("7")),
+                    "model" => world.apply(late_model()),
+                    "report" => drop(world.publish(UPDATE, &says("warm"))),
+                    _ => world.reboot(),
+                }
+                world.run(20 * SECOND);
+            }
+            let when = format!("{order:?}, asks: {asks}");
+            if asks {
+                // Another session asks again.
+                world.reboot();
+            } else {
+                world.apply(early("8"));
+            }
+            world.run(20 * SECOND);
+            let answer = described(&mut world);
+            assert_eq!((&answer["model"], &answer["model_missing"]), (&json!("default/thermo-model"), &json!(false)), "{when}");
+            for property in answer["properties"].as_array().expect("a list") {
+                assert_eq!(property["type"], "int", "{when}: {property}");
+                let kept = property["actual"]["value"] == "warm";
+                let misfit = property["misfit"].as_str().unwrap_or_default();
+                assert!(
+                    if kept { misfit.contains("'warm' of 't'") } else { property["name"] == "t" || misfit.contains("'n' is read-only") },
+                    "{when}: {property}"
+                );
+            }
+            for (property, value, words) in
+                [("n", "1", "read-only"), ("t", "91", "maximum 90"), ("t", "-1", "minimum 0"), ("t", "x", "not int"), ("typo", "1", "not declared")]
+            {
+                let error = set(&mut world, property, value);
+                assert!(error.contains(words) && error.contains(property), "{when}: {property}={value}: {error}");
+            }
+            assert_eq!(set(&mut world, "t", "9"), "", "{when}");
+            world.publish(UPDATE, &says("cold"));
+            world.publish(UPDATE, &says("12"));
+            world.run(5 * SECOND);
+            assert_eq!(shown(&world, "t").as_deref(), Some("12"), "{when}");
+        }
+    }
+}
+
+#[test]
+fn without_its_model_a_device_reports_and_nothing_is_set() {
+    let mut world = World::ready(17);
+    world.apply(early("7"));
+    world.run(20 * SECOND);
+    world.publish(UPDATE, &says("warm"));
+    world.run(5 * SECOND);
+    assert_eq!(shown(&world, "t").as_deref(), Some("warm"));
+    assert_eq!(described(&mut world)["model_missing"], true);
+    for property in ["t", "n", "typo"] {
+        let error = set(&mut world, property, "1");
+        assert!(error.contains("default/thermo-model") && error.contains("not on this node") && error.contains(property), "{error}");
+    }
+    world.publish(UPDATE, r#"{"event_id":"wish","twin":{"t":{"expected":{"value":"1"},"actual":{"value":"1"}}}}"#);
+    world.run(SECOND);
+    let (_, refusal) = heard(&world, "/twin/update/result").last().expect("it is answered");
+    assert_eq!((&refusal["event_id"], &refusal["code"]), (&json!("wish"), &json!(400)));
+}
+
+#[test]
+fn one_bad_property_spoils_no_other_and_the_clouds_wish_stays() {
+    let mut world = thermometer(18);
+    world.publish(UPDATE, r#"{"event_id":"mixed","twin":{"t":{"actual":{"value":"20"}},"s":null,"u":{"actual":{}},"v":7,"w":{"actual":{"value":true}}}}"#);
+    world.run(5 * SECOND);
+    let (_, result) = heard(&world, "/twin/update/result").next().expect("it is answered");
+    assert_eq!((&result["event_id"], &result["code"], &result["twin"]["t"]["actual"]["value"]), (&json!("mixed"), &json!(400), &json!("20")));
+    let reason = result["reason"].as_str().expect("a reason");
+    let named = ["s: ", "v: an object or null", "w: actual.value"].iter().all(|words| reason.contains(words));
+    assert!(named && !reason.starts_with("t: ") && !reason.contains("; u: "), "{reason}");
+    assert_eq!(shown(&world, "t").as_deref(), Some("20"));
+    assert_eq!(last_delta(&world), Some(&json!({ "s": "21" })));
+}

@@ -207,13 +207,13 @@ impl Describe {
 
 fn describe_device(answer: &Value) {
     let device = &answer["device"];
-    for (title, value) in [
-        ("Device", &device["id"]),
-        ("Model", &answer["model"]),
-        ("Description", &device["description"]),
-        ("State", &device["state"]),
-        ("Online", &device["last_online"]),
-    ] {
+    let model = match (&answer["model"], answer["model_missing"] == true) {
+        (Value::String(name), true) => json!(format!("{name} (not on this node: types are not checked, and nothing can be set here)")),
+        (model, _) => model.clone(),
+    };
+    for (title, value) in
+        [("Device", &device["id"]), ("Model", &model), ("Description", &device["description"]), ("State", &device["state"]), ("Online", &device["last_online"])]
+    {
         if !value.is_null() {
             line(&format!("{:14}{}", format!("{title}:"), text(value)));
         }
@@ -225,6 +225,9 @@ fn describe_device(answer: &Value) {
     for property in answer["properties"].as_array().into_iter().flatten() {
         let reported = if property["reported"] == true { "" } else { ", not yet known to the cloud" };
         line(&format!("  {} ({}{reported})", text(&property["name"]), text(&property["type"])));
+        if let Some(misfit) = property["misfit"].as_str() {
+            line(&format!("    !         {misfit}"));
+        }
         for part in ["actual", "expected"].iter().filter(|part| property[**part].is_object()) {
             line(&format!("    {part:9} {} since {}", text(&property[*part]["value"]), text(&property[*part]["changed"])));
         }

@@ -19,7 +19,7 @@ pub fn answer(node: &Node, ask: &Ask, now: Now) -> Value {
             "node" => items(std::iter::once(node_row(node))),
             "configmaps" => items(node.meta.all(kind::CONFIG_MAP).map(|(_, json)| object_row(&json.text()))),
             "secrets" => items(node.meta.all(kind::SECRET).map(|(_, json)| object_row(&json.text()))),
-            "devices" => items(node.twins.devices().map(|(id, device)| super::device_answers::row(id, device))),
+            "devices" => items(node.twins.devices().map(|(id, device)| super::device_answers::row(id, device, node.twins.model_of(device)))),
             "mappers" => items(node.mappers.rows()),
             other => json!({ "error": format!("unknown type '{other}': node, pods, configmaps, secrets, devices or mappers") }),
         },

@@ -334,6 +334,7 @@ impl Node {
                 Ok(_) => self.report_confirmed(now, &sent),
                 Err(_) => self.twins.report_failed(now, &sent),
             },
+            Purpose::DeviceModel(name) => return self.model_answered(now, session, message, &name),
             Purpose::Proof(number) => self.uploads_proved(number),
             Purpose::App { id, .. } => self.service.reply(id, servicebus::Reply::answered(&message.content)),
             Purpose::PodList => return self.pods_listed(now, session, message),

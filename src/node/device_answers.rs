@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Node;
 use super::ids::{AskId, DeviceId};
 use super::now::{Mono, Now};
-use super::twin::{Author, Device, Property, Wanted};
+use super::twin::{Author, Device, Model, Property, Twins, Wanted, misfit};
 use crate::wire::rfc3339;
 
 /// How long one who watches waits for a change before he must ask again.
@@ -44,10 +44,12 @@ fn unknown(name: &str) -> Value {
 }
 
 /// A device as a row of a table.
-pub(super) fn row(id: &DeviceId, device: &Device) -> Value {
+pub(super) fn row(id: &DeviceId, device: &Device, model: Option<&Model>) -> Value {
     let (namespace, name) = id.as_str().split_once('/').unwrap_or(("", id.as_str()));
+    let named = device.model.as_deref().and_then(|name| name.rsplit('/').next());
+    let missing = if model.is_none() { " (missing)" } else { "" };
     json!({
-        "namespace": namespace, "name": name, "state": device.row.state, "model": device.model.as_deref().and_then(|model| model.rsplit('/').next()),
+        "namespace": namespace, "name": name, "state": device.row.state, "model": named.map(|name| format!("{name}{missing}")),
         "properties": device.properties.iter().filter(|property| property.is_live()).count(),
         "pending": device.properties.iter().filter(|property| property.delta().is_some()).count(),
         "unreported": device.properties.iter().filter(|property| property.is_unconfirmed()).count(),
@@ -55,19 +57,20 @@ pub(super) fn row(id: &DeviceId, device: &Device) -> Value {
     })
 }
 
-fn property(property: &Property) -> Value {
+fn property(property: &Property, model: Option<&Model>) -> Value {
     let part = |part: &Option<super::twin::Part>| part.as_ref().map(|part| json!({ "value": part.value, "changed": rfc3339::seconds(part.at.into()) }));
     json!({
         "name": &*property.name, "type": property.kind.name(), "actual": part(&property.actual), "expected": part(&property.expected),
-        "reported": !property.is_unconfirmed(),
+        "reported": !property.is_unconfirmed(), "misfit": model.and_then(|model| misfit(property, model)),
     })
 }
 
 /// A device at length.
-fn describe(id: &str, device: &Device) -> Value {
+fn describe(twins: &Twins, id: &str, device: &Device) -> Value {
+    let model = twins.model_of(device);
     json!({
-        "device": device.view(id), "model": device.model.as_deref(), "change": device.changes,
-        "properties": device.properties.iter().filter(|property| property.is_live()).map(property).collect::<Vec<_>>(),
+        "device": device.view(id), "model": device.model.as_deref(), "model_missing": device.model.is_some() && model.is_none(), "change": device.changes,
+        "properties": device.properties.iter().filter(|property| property.is_live()).map(|live| property(live, model)).collect::<Vec<_>>(),
     })
 }
 
@@ -75,16 +78,16 @@ impl Node {
     /// A device at length, or that there is none.
     pub(super) fn describe_device(&self, name: &str) -> Value {
         let id = full(name);
-        self.twins.get(&id).map_or_else(|| unknown(name), |device| describe(&id, device))
+        self.twins.get(&id).map_or_else(|| unknown(name), |device| describe(&self.twins, &id, device))
     }
 
     /// Somebody at the node wishes a value.
     pub(super) fn wish_at_the_edge(&mut self, now: Now, name: &str, property: &str, value: &str) -> Value {
         let wanted = BTreeMap::from([(property.to_owned(), Some(Wanted { expected: Some(value.to_owned()), ..Wanted::default() }))]);
-        match self.set_properties(now, &full(name), &wanted, Author::Edge) {
+        match self.set_properties(now, &full(name), wanted, Author::Person) {
             Ok(()) => self.describe_device(name),
             Err(refusal) if refusal.code == 404 => unknown(name),
-            Err(refusal) => json!({ "error": refusal.reason }),
+            Err(refusal) => json!({ "error": format!("{property}={value}: {}", refusal.reason) }),
         }
     }
 
@@ -102,7 +105,10 @@ impl Node {
             let device = twins.get(watcher.device.as_str());
             let waits = device.is_some_and(|device| device.changes == watcher.seen) && now.mono < watcher.until;
             if !waits {
-                answers.push_back((watcher.ask, device.map_or_else(|| unknown(watcher.device.as_str()), |device| describe(watcher.device.as_str(), device))));
+                answers.push_back((
+                    watcher.ask,
+                    device.map_or_else(|| unknown(watcher.device.as_str()), |device| describe(twins, watcher.device.as_str(), device)),
+                ));
             }
             waits
         });

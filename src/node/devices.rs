@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::Node;
 use super::bus::{Order, Publication};
-use super::ids::Packet;
+use super::ids::{Packet, Session};
 use super::link::message;
 use super::now::Now;
 use super::purpose::Purpose;
 use super::store::Sequence;
 use super::twin::{Author, Effects, Refusal, Room, Sent, Wanted};
+use crate::wire::application::{Application, DYNAMIC_CONTROLLER, METASERVER, UNTOLD};
 use crate::wire::kube;
 use crate::wire::message::{BUS, EDGED, META, Message, RESOURCE, TWIN, USER, null, operation, raw, string};
 use crate::wire::resource::{LEASES, Resource, kind};
@@ -215,10 +216,7 @@ impl Node {
     pub(super) fn device_object(&mut self, now: Now, resource: &Resource, json: &str) {
         self.mappers.stir();
         let effects = match resource.kind.as_str() {
-            kind::DEVICE_MODEL => kube::read::<kube::DeviceModel>(json).map(|model| {
-                self.twins.model(&model);
-                Effects::default()
-            }),
+            kind::DEVICE_MODEL => kube::read::<kube::DeviceModel>(json).map(|model| self.twins.model(now, &model)),
             _ => kube::read::<kube::Device>(json).map(|device| self.twins.object(now, &device)),
         };
         match effects {
@@ -250,15 +248,17 @@ impl Node {
     }
 
     /// A mapper, or a person at the node, says what properties are or shall be.
-    pub(super) fn set_properties(&mut self, now: Now, id: &str, wanted: &BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(), Refusal> {
-        let effects = self.twins.set(now, id, wanted, author)?;
+    /// Of what is refused it hears; the rest is taken.
+    pub(super) fn set_properties(&mut self, now: Now, id: &str, wanted: BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(), Refusal> {
+        let (effects, fault) = self.twins.set(now, id, wanted, author)?;
         self.carry_out(effects, None);
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(Refusal::bad("", fault)))
     }
 
     /// What is due to the cloud: reports first, then what users said.
     pub(super) fn talk_of_devices(&mut self, now: Now) {
         let on_disk = self.disk.trouble.is_none().then(|| self.disk.done());
+        self.ask_for_models(now);
         while let Some((resource, content, sent)) = self.twins.next_report(now, on_disk) {
             let message = message(now, &mut self.chance, TWIN, RESOURCE, operation::UPDATE, resource, raw(&content));
             self.link.request(now, message, Purpose::DeviceReport(sent), REPORT_LIMIT, false);
@@ -272,6 +272,35 @@ impl Node {
             let question = message(now, &mut self.chance, EDGED, META, operation::QUERY, lease, null());
             self.link.request(now, question, Purpose::Proof(number), REPORT_LIMIT, false);
         }
+    }
+
+    /// CloudCore sends a model only along with a device that changes. Whether the
+    /// API server may be asked is its dynamicController's business.
+    fn ask_for_models(&mut self, now: Now) {
+        while let Some(name) = self.twins.next_missing_model() {
+            let key = format!("/devices.kubeedge.io/v1beta1/devicemodels/{name}");
+            let get = Application::get(self.chance.uuid(), &self.settings.node.name, key);
+            let question = message(now, &mut self.chance, METASERVER, DYNAMIC_CONTROLLER, UNTOLD, UNTOLD.to_owned(), raw(&get));
+            self.link.request(now, question, Purpose::DeviceModel(name), super::OBJECT_LIMIT, false);
+        }
+    }
+
+    /// The cloud told of a model, or why not.
+    pub(super) fn model_answered(&mut self, now: Now, session: Session, message: &Message, name: &str) {
+        let answer = serde_json::from_str::<Application>(message.content.get()).map_err(|why| why.to_string());
+        match (answer.and_then(|answer| answer.object()), name.split_once('/')) {
+            (Ok(model), Some((namespace, name))) => {
+                let resource = Resource::new(namespace, kind::DEVICE_MODEL, name);
+                self.object_came(now, session, message, &resource, raw(&model).get());
+            }
+            (Err(why), _) => self.model_not_told(name, &why),
+            (Ok(_), None) => {}
+        }
+    }
+
+    /// It comes with the next change of a device of it.
+    pub(super) fn model_not_told(&mut self, name: &str, why: &str) {
+        log::warn!(target: "devicetwin", "device model '{name}' is not on this node and the cloud does not tell it ({why}): until it comes with the next change of a device's spec, types are not checked and no value can be set here");
     }
 
     /// The cloud confirmed a report.

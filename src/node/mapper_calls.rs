@@ -51,7 +51,7 @@ impl Node {
         match report {
             Report::Twins(TwinReport { device, properties }) => {
                 let wanted: BTreeMap<String, Option<Wanted>> = properties.into_iter().map(wanted).collect();
-                self.set_properties(now, &device, &wanted, Author::Mapper).map_err(|why| refusal(&device, &why))?;
+                self.set_properties(now, &device, wanted, Author::Mapper).map_err(|why| refusal(&device, &why))?;
             }
             Report::State(StateReport { device, state }) => {
                 let effects = self.twins.mapper_state(now, &device, &state).map_err(|why| refusal(&device, &why))?;

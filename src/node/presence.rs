@@ -319,6 +319,7 @@ impl Presence {
             | Purpose::PodList
             | Purpose::PodDelete(_)
             | Purpose::Object(_)
+            | Purpose::DeviceModel(_)
             | Purpose::Token(_)
             | Purpose::DeviceReport(_)
             | Purpose::Proof(_)

@@ -1,6 +1,8 @@
 //! Why the cloud was asked something: what the node wants to know again when
 //! the answer comes.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::ids::{ExchangeId, MsgId, PodUid};
@@ -47,6 +49,8 @@ pub enum Purpose {
     PodDelete(PodUid),
     /// To have an object, by its name on the wire.
     Object(String),
+    /// To have a device model, by `NAMESPACE/NAME`.
+    DeviceModel(Rc<str>),
     /// To have a token.
     Token(TokenRequest),
     /// To report of a device.
@@ -80,6 +84,7 @@ impl Purpose {
             | Self::LeaseInsert
             | Self::LeaseUpdate
             | Self::PodList
+            | Self::DeviceModel(_)
             | Self::DeviceReport(_)
             | Self::Proof(_)
             | Self::App { .. } => None,

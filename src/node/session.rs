@@ -75,6 +75,8 @@ impl Node {
             self.spool.unproved();
         } else if let Purpose::App { id, by } = &purpose {
             self.service.reply(*id, Reply::late(by.as_str()));
+        } else if let Purpose::DeviceModel(name) = &purpose {
+            self.model_not_told(name, "no answer; is dynamicController on in CloudCore?");
         } else if purpose == Purpose::PodList {
             self.pods_not_listed("no answer; is dynamicController on in CloudCore?");
         }

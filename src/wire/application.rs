@@ -100,13 +100,23 @@ impl Application {
         }
     }
 
-    /// The items of an answered list, or why there are none.
-    pub fn items(&self) -> Result<Vec<Value>, String> {
+    /// Asks for one object.
+    pub fn get(id: String, node: &str, key: String) -> Self {
+        Self { id, key, verb: "get".to_owned(), nodename: node.to_owned(), ..Self::default() }
+    }
+
+    /// The object of an answer, or why there is none.
+    pub fn object(&self) -> Result<Value, String> {
         if self.status != "Approved" {
             let told = self.error["ErrStatus"]["message"].as_str().unwrap_or_default();
             return Err(format!("{}: {}", self.status, if told.is_empty() { &self.reason } else { told }));
         }
-        match self.resp_body.json().as_mut().and_then(|list| list.get_mut("items")).map(Value::take) {
+        self.resp_body.json().filter(Value::is_object).ok_or_else(|| "the answer is no object".to_owned())
+    }
+
+    /// The items of an answered list, or why there are none.
+    pub fn items(&self) -> Result<Vec<Value>, String> {
+        match self.object()?.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
             Some(_) | None => Err("the answer is no list".to_owned()),
         }

@@ -23,6 +23,7 @@ const EQUAL: &str = "a value that is there already changes nothing: no version, 
 const ANY_TEXT: &str = "values are any text: blanks, JSON and other languages are what devices say";
 const TOLD: &str = "who asks for something that is refused is told so";
 const NOTHING: &str = "nothing changed, so no empty document and no empty report is sent";
+const OTHERS: &str = "a device that sends all it measures in one message does not lose it for one bad value: that is named, the others are taken";
 const NAMESPACED: &str = "the device is found by namespace and name";
 
 const RESULT: &str = "/default/dev1/twin/update/result";
@@ -47,6 +48,15 @@ pub const DIFFERENCES: &[Says] = &[
         "the double of before is there",
         &[("/twin/get/result", r#"{"twin":{"dbl":{},"count":{"actual":{"value":"7"}}}}"#)],
         Some(""),
+    ),
+    says(
+        "twin-core/twin-multi-one-bad",
+        OTHERS,
+        &[
+            (RESULT, r#"{"event_id":"e15","code":400,"reason":"count: the value is not int or integer","twin":{"ok1":{"actual":{"value":"v"}}}}"#),
+            (DOCUMENT, r#"{"twin":{"ok1":{"last":null,"current":{"actual":{"value":"v"}}}}}"#),
+        ],
+        Some(r#"{"ok1":{"actual":{"value":"v"}}}"#),
     ),
     says("twin-core/twin-bad-char-value", ANY_TEXT, &[(RESULT, r#"{"event_id":"e17","twin":{"temp":{"actual":{"value":"a b"}}}}"#), (DOCUMENT, "{}")], None),
     says("twin-core/twin-bad-char-key", OWN_TOPIC, &[(RESULT, r#"{"event_id":"e18","code":400}"#)], Some("")),

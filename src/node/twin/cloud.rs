@@ -6,9 +6,8 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 
 use super::members::{Announced, Membership};
-use super::model::Model;
 use super::report::{self, Sent, What};
-use super::{Device, Effects, Property, Twins, Wanted, say, state_view, sync, wish};
+use super::{Device, Effects, Property, Twins, Wanted, declared, say, state_view, sync, wish};
 use crate::node::ids::{DeviceId, Ticket};
 use crate::node::now::Now;
 use crate::node::store::{Change, Key, Row};
@@ -96,14 +95,22 @@ impl Twins {
             self.announced(now, &announced, &mut effects);
         }
         let id = DeviceId::from(id);
-        let model: Rc<str> = format!("{}/{}", metadata.namespace, object.spec.device_model_ref.name).into();
-        let (model, rules) = self.models.get_key_value(&model).map_or((model, None), |(name, rules)| (name.clone(), Some(rules.clone())));
+        let reference = object.spec.device_model_ref.name.as_str();
+        let name: Option<Rc<str>> = (!reference.is_empty()).then(|| format!("{}/{reference}", metadata.namespace).into());
+        let known = name.as_ref().and_then(|name| self.models.get_key_value(name));
+        let (name, model) = known.map_or((name, None), |(name, model)| (Some(name.clone()), Some(model.clone())));
+        if model.is_none() {
+            self.unasked.extend(name.clone());
+        }
         let Some(device) = self.devices.get_mut(&id) else { return effects };
-        device.model = Some(model);
-        let changed = wish::wish(device, object, rules.as_deref(), now.wall.0);
-        let steps: BTreeMap<&str, Option<&Property>> = changed.iter().map(|(name, before)| (name.as_str(), before.as_deref())).collect();
-        let event = self.chance.uuid();
-        self.tell_change(now, &id, id.as_str(), &event, &steps, &mut effects);
+        device.model = name;
+        let mut changed = model.as_ref().map_or_else(Vec::new, |model| declared::conform(device, model));
+        let wished = wish::wish(device, object, model.as_deref(), now.wall.0);
+        if let Some(model) = model.filter(|_| !wished.is_empty() || !changed.is_empty()) {
+            declared::tell_misfits(&id, device, &model);
+        }
+        changed.extend(wished);
+        self.tell_conformed(now, &id, changed, &mut effects);
         effects
     }
 
@@ -115,19 +122,10 @@ impl Twins {
         effects
     }
 
-    /// A DeviceModel object is there, or has changed.
-    pub fn model(&mut self, model: &kube::DeviceModel) {
-        self.models.insert(format!("{}/{}", model.metadata.namespace, model.metadata.name).into(), Rc::new(Model::new(model)));
-    }
-
-    /// A DeviceModel object is gone.
-    pub fn model_gone(&mut self, name: &str) {
-        self.models.remove(name);
-    }
-
     /// A new session with the cloud: nobody knows what became of the reports.
     pub fn start_over(&mut self) {
         self.reports.start_over(self.devices.iter_mut());
+        self.ask_again();
     }
 
     /// The next report for the cloud: resource, content, and what it tells.

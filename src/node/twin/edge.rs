@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::request::{self, Request};
+use super::request::{self, Properties, Request};
 use super::update::{self, Author, Effect};
-use super::{Attribute, Device, Effects, Property, Refusal, STATE_AGE, Twins, Wanted, members, say, state_view, value};
+use super::{Attribute, Device, Effects, Property, Refusal, STATE_AGE, Twins, Wanted, declared, members, say, state_view, value};
 use crate::node::ids::DeviceId;
 use crate::node::now::Now;
 use crate::node::store::{Change, Key, Row};
@@ -72,7 +72,7 @@ impl Twins {
 
     fn twin_update(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
         let request = Request::read(payload)?;
-        *effects = self.update(now, id, named, &request.event, &request.properties, Author::Edge)?;
+        (*effects, _) = self.update(now, id, named, &request.event, &request.properties, Author::Edge)?;
         Ok(())
     }
 
@@ -83,13 +83,20 @@ impl Twins {
         id: &str,
         named: &str,
         event: &str,
-        wanted: &BTreeMap<String, Option<Wanted>>,
+        wanted: &Properties,
         author: Author,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<(Effects, Option<String>), Refusal> {
         let mut effects = Effects::default();
         let model = self.get(id).and_then(|device| device.model.clone()).and_then(|model| self.models.get(&model).cloned());
         let (id, device) = self.device(id, event, || "update rejected due to the device is not existed".to_owned())?;
-        let done = update::update(device, wanted, model.as_deref(), author, now.wall.0).map_err(|reason| Refusal::bad(event, reason))?;
+        let (done, faults) = update::update(device, wanted, model.as_deref(), author, now.wall.0);
+        let fault = (!faults.is_empty()).then(|| request::reason(&faults, wanted.is_single()));
+        if let Some(fault) = fault.as_ref().filter(|_| done.is_empty()) {
+            return Err(Refusal::bad(event, fault));
+        }
+        if let Some(model) = &model {
+            declared::tell_undeclared(&id, &done, model);
+        }
         let mut result = say::Shown::new();
         let mut steps: BTreeMap<&str, Option<&Property>> = BTreeMap::new();
         for (name, effect) in &done {
@@ -110,10 +117,13 @@ impl Twins {
                 (Effect::Nothing, _) | (Effect::Set { .. } | Effect::Pinned(_), None) => {}
             }
         }
-        let answer = say::twins(event, now.wall.0, &result);
+        let answer = match &fault {
+            Some(fault) => say::partly(event, now.wall.0, &result, fault),
+            None => say::twins(event, now.wall.0, &result),
+        };
         self.confirm(now, topic::of_device(named, "twin/update/result"), event, answer, &mut effects);
         self.tell_change(now, &id, named, event, &steps, &mut effects);
-        Ok(effects)
+        Ok((effects, fault))
     }
 
     fn twin_get(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
@@ -128,8 +138,11 @@ impl Twins {
     fn cloud_updated(&mut self, now: Now, id: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
         let request = Request::read(payload)?;
         self.device(id, &request.event, || "update rejected due to the device is not existed".to_owned())?;
-        self.sync(now, &DeviceId::from(id), &request.event, &request.properties, effects);
-        Ok(())
+        self.sync(now, &DeviceId::from(id), &request.event, &request.properties.wanted, effects);
+        match request.properties.faults.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::bad(&request.event, request::reason(&request.properties.faults, request.properties.is_single()))),
+        }
     }
 
     pub(super) fn state_update(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
@@ -180,11 +193,11 @@ impl Twins {
     }
 
     /// A mapper, or a person at the node, says what properties are or shall be.
-    pub fn set(&mut self, now: Now, id: &str, wanted: &BTreeMap<String, Option<Wanted>>, author: Author) -> Result<Effects, Refusal> {
-        if let Some(name) = wanted.keys().find(|name| !value::is_name(name)) {
-            return Err(Refusal::bad("", format!("'{name}' is no property's name")));
-        }
-        self.update(now, id, id, "", wanted, author)
+    /// What of it is refused stands beside what follows from the rest.
+    pub fn set(&mut self, now: Now, id: &str, wanted: BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(Effects, Option<String>), Refusal> {
+        let (wanted, wrong): (BTreeMap<_, _>, BTreeMap<_, _>) = wanted.into_iter().partition(|(name, _)| value::is_name(name));
+        let faults = wrong.into_keys().map(|name| (name, "it is no property's name".to_owned())).collect();
+        self.update(now, id, id, "", &Properties { wanted, faults }, author)
     }
 
     /// A mapper says how a device is.

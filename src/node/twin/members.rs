@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::device::{Attribute, Device};
-use super::request::{Wanted, member, properties};
+use super::request::{Properties, Wanted, member, reason};
 
 /// A device as the cloud announces it.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,10 @@ fn announced(device: &Value) -> Result<Announced, String> {
     let name = Some(text("name")).filter(|name| !name.is_empty()).unwrap_or_else(|| id.rsplit('/').next().unwrap_or_default().to_owned());
     let attributes = member(object, "attributes").and_then(Value::as_object).map(attributes).transpose()?;
     let twin = member(object, "twin").and_then(Value::as_object).unwrap_or(&empty);
-    let properties = properties(twin).map_err(|()| format!("twin of '{id}' cannot be read"))?;
+    let Properties { wanted: properties, faults } = Properties::read(twin);
+    if !faults.is_empty() {
+        return Err(format!("twin of '{id}': {}", reason(&faults, false)));
+    }
     let mut shown = device.clone();
     for property in shown.get_mut("twin").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
         property.retain(|member, _| !member.ends_with("_version"));

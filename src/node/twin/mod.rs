@@ -11,6 +11,7 @@
 //! ```
 
 mod cloud;
+mod declared;
 mod device;
 mod edge;
 mod members;
@@ -26,11 +27,12 @@ mod update;
 mod value;
 mod wish;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+pub use declared::misfit;
 pub use device::{Attribute, Device, DeviceRow};
 pub use property::{ConfirmedRow, Part, Property, PropertyRow, Version};
 pub use report::{Sent, What};
@@ -39,7 +41,7 @@ pub use untold::Room;
 pub use update::Author;
 pub use value::{Kind, Text};
 
-use model::Model;
+pub use model::Model;
 use report::Reports;
 use untold::Words;
 
@@ -77,6 +79,8 @@ pub struct Twins {
     node: String,
     devices: BTreeMap<DeviceId, Device>,
     models: BTreeMap<Rc<str>, Rc<Model>>,
+    /// Models of devices that are missing and were not asked for.
+    unasked: BTreeSet<Rc<str>>,
     reports: Reports,
     untold: untold::Queue,
     room: Room,
@@ -92,6 +96,7 @@ impl Twins {
             node: settings.node.name.clone(),
             devices: BTreeMap::new(),
             models: BTreeMap::new(),
+            unasked: BTreeSet::new(),
             reports: Reports::new(settings.devicetwin.report_rate),
             untold: untold::Queue::default(),
             room: Room::Nobody,

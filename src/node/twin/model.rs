@@ -33,6 +33,11 @@ impl Model {
         Self(model.spec.properties.iter().map(|property| (property.name.clone(), rules(property))).collect())
     }
 
+    /// Its type by the model, if the model has it.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.rules(name).map(|rules| rules.kind)
+    }
+
     /// What holds for a property, if the model has it.
     pub fn rules(&self, name: &str) -> Option<&Rules> {
         self.0.get(name)

@@ -52,15 +52,15 @@ impl Twins {
 
     fn recalled_values(&mut self, now: Now, id: &str, named: &str, verb: Verb, mut request: Request, effects: &mut Effects) -> Result<(), request::Refusal> {
         if let Some(device) = self.get(id) {
-            keep_unknown(device, &mut request.properties);
+            keep_unknown(device, &mut request.properties.wanted);
         }
-        if request.properties.is_empty() {
+        if request.properties.wanted.is_empty() {
             return Ok(());
         }
         match verb {
-            Verb::CloudUpdated => self.sync(now, &DeviceId::from(id), &request.event, &request.properties, effects),
+            Verb::CloudUpdated => self.sync(now, &DeviceId::from(id), &request.event, &request.properties.wanted, effects),
             Verb::TwinUpdate | Verb::TwinGet | Verb::StateUpdate | Verb::Attributes => {
-                *effects = self.update(now, id, named, &request.event, &request.properties, super::Author::Edge)?;
+                (*effects, _) = self.update(now, id, named, &request.event, &request.properties, super::Author::Edge)?;
             }
         }
         Ok(())
@@ -106,7 +106,7 @@ mod tests {
         let text = r#"{"a":{"actual":{"value":"7"},"expected":{"value":"8"}},"e":{"expected":{"value":"9"},"optional":false},
             "gone":{"actual":{"value":"1"}},"null":null,"new":{"actual":{"value":"2"}}}"#;
         let twin: Value = serde_json::from_str(text).expect("JSON");
-        let mut wanted = request::properties(twin.as_object().expect("an object")).expect("properties");
+        let mut wanted = request::Properties::read(twin.as_object().expect("an object")).wanted;
         keep_unknown(&device, &mut wanted);
         let left: Vec<&str> = wanted.keys().map(String::as_str).collect();
         assert_eq!(left, ["a", "new"]);

@@ -111,12 +111,21 @@ pub fn report(property: &Property, which: Parts) -> PropertyView<'_> {
 struct Twins<'a> {
     event_id: &'a str,
     timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
     twin: &'a Shown<'a>,
 }
 
-/// A result of an update or a get, or a report.
+/// A result of an update or a get.
 pub fn twins(event: &str, now: i64, twin: &Shown<'_>) -> Vec<u8> {
-    bytes(&Twins { event_id: event, timestamp: now, twin })
+    bytes(&Twins { event_id: event, timestamp: now, code: None, reason: None, twin })
+}
+
+/// A result of an update of which a part is refused.
+pub fn partly(event: &str, now: i64, twin: &Shown<'_>, refused: &str) -> Vec<u8> {
+    bytes(&Twins { event_id: event, timestamp: now, code: Some(400), reason: Some(refused), twin })
 }
 
 /// Members of an object, by name.

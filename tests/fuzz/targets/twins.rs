@@ -67,12 +67,10 @@ impl Play {
                 Ok(device) => self.twins.object(now, &device),
                 Err(_) => return,
             },
-            b'd' => {
-                if let Ok(model) = kube::read::<kube::DeviceModel>(&text) {
-                    self.twins.model(&model);
-                }
-                return;
-            }
+            b'd' => match kube::read::<kube::DeviceModel>(&text) {
+                Ok(model) => self.twins.model(now, &model),
+                Err(_) => return,
+            },
             b'x' => self.twins.object_gone(now, &text),
             b'p' | b'P' => self.published(now, rest, what == b'P'),
             b't' => {
