@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::ask::Asked;
-use super::output::{self, age, line, table, text};
+use super::output::{self, Form, age, raw, table, text};
 use super::{Exit, Failure};
 use crate::cloud::devicestatus::DEVICE_STATUS;
 use crate::cloud::{self, Options, manifests};
@@ -83,7 +83,7 @@ struct Get {
     /// what to list
     #[argh(positional)]
     what: String,
-    /// output: json
+    /// output: json, or wide: cells are not cut
     #[argh(option, short = 'o')]
     output: Option<String>,
 }
@@ -211,7 +211,7 @@ impl Cloud {
         match self.command {
             Command::Run(run) => serve(self.state, run)?,
             Command::Token(Token {}) => CLOUD.ask(&socket, &json!("token"), |answer| {
-                line(answer["token"].as_str().unwrap_or_default());
+                raw(answer["token"].as_str().unwrap_or_default());
                 Ok(())
             })?,
             Command::Get(get) => get.run(&socket)?,
@@ -234,7 +234,7 @@ impl Cloud {
             Command::Allow(allow) => tell(by_rule(ROUTER_SERVICE, operation::START, allow.node, &allow.target, Value::Null))?,
             Command::Forbid(forbid) => tell(by_rule(ROUTER_SERVICE, operation::STOP, forbid.node, &forbid.target, Value::Null))?,
             Command::Watch(Watch {}) => {
-                CLOUD.ask(&socket, &json!("watch"), |answer| if line(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })?;
+                CLOUD.ask(&socket, &json!("watch"), |answer| if raw(&answer.to_string()) { Ok(()) } else { Err(Failure::new("nobody reads")) })?;
             }
         }
         Ok(Exit::Ok)
@@ -269,23 +269,24 @@ fn singular(kind: &str) -> String {
 impl Get {
     fn run(self, socket: &Path) -> Result<(), Failure> {
         let what = singular(&self.what);
+        let form = Form::of(&self.output)?;
         CLOUD.ask(socket, &json!({ "get": what }), |answer| {
-            if self.output.as_deref() == Some("json") {
+            if form == Form::Json {
                 output::json(answer);
                 return Ok(());
             }
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
             match what.as_str() {
-                "node" => table(&["NAME", "READY", "CONNECTED", "VERSION", "RUNTIME"], &rows(items, node)),
-                "pod" => table(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], &rows(items, pod)),
-                "event" => table(&["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], &rows(items, event)),
-                "device" => table(&["NAMESPACE", "NAME", "MODEL", "NODE", "AGE"], &rows(items, device)),
+                "node" => table(form, &["NAME", "READY", "CONNECTED", "VERSION", "RUNTIME"], &rows(items, node)),
+                "pod" => table(form, &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], &rows(items, pod)),
+                "event" => table(form, &["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], &rows(items, event)),
+                "device" => table(form, &["NAMESPACE", "NAME", "MODEL", "NODE", "AGE"], &rows(items, device)),
                 DEVICE_STATUS => {
                     let rows: Vec<_> = items.iter().flat_map(device_status).collect();
-                    table(&["NAMESPACE", "DEVICE", "STATE", "PROPERTY", "REPORTED", "OBSERVED DESIRED"], &rows);
+                    table(form, &["NAMESPACE", "DEVICE", "STATE", "PROPERTY", "REPORTED", "OBSERVED DESIRED"], &rows);
                 }
-                "upload" => table(&["AGE", "NODE", "SOURCE", "TOPIC", "PAYLOAD"], &rows(items, upload)),
-                _ => table(&["NAMESPACE", "NAME", "AGE"], &rows(items, plain)),
+                "upload" => table(form, &["AGE", "NODE", "SOURCE", "TOPIC", "PAYLOAD"], &rows(items, upload)),
+                _ => table(form, &["NAMESPACE", "NAME", "AGE"], &rows(items, plain)),
             }
             Ok(())
         })

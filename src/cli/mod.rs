@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
             code
         }),
         Err(early) if early.status.is_ok() => {
-            output::line(early.output.trim_end());
+            output::raw(early.output.trim_end());
             Exit::Ok
         }
         Err(early) => {

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use serde_json::{Value, json};
 
 use super::ask::Asked;
-use super::output::{age, line, table, text};
+use super::output::{Form, age, line, table, text, value};
 use super::{Exit, Failure, output};
 use crate::host::clock;
 
@@ -30,7 +30,7 @@ pub struct Get {
     /// only this namespace
     #[argh(option, short = 'n')]
     namespace: Option<String>,
-    /// output: json
+    /// output: json, or wide: cells are not cut
     #[argh(option, short = 'o')]
     output: Option<String>,
 }
@@ -48,7 +48,7 @@ pub struct Describe {
     /// namespace (default: default)
     #[argh(option, short = 'n')]
     namespace: Option<String>,
-    /// output: json
+    /// output: json, or wide: values are not cut
     #[argh(option, short = 'o')]
     output: Option<String>,
 }
@@ -153,7 +153,8 @@ impl Get {
         if let (Some(namespace), Some(items)) = (&self.namespace, answer.get_mut("items").and_then(Value::as_array_mut)) {
             items.retain(|item| item["namespace"] == namespace.as_str());
         }
-        if wants_json(&self.output)? {
+        let form = Form::of(&self.output)?;
+        if form == Form::Json {
             output::json(&answer);
             return Ok(Exit::Ok);
         }
@@ -163,24 +164,28 @@ impl Get {
             items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).chain([age(&item[since], now)]).collect()).collect::<Vec<Vec<String>>>()
         };
         match kind {
-            "node" => {
-                table(&["NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "AGE"], &rows(&["name", "status", "roles", "version", "internal_ip"], "started"))
-            }
+            "node" => table(
+                form,
+                &["NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "AGE"],
+                &rows(&["name", "status", "roles", "version", "internal_ip"], "started"),
+            ),
             "pods" => table(
+                form,
                 &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"],
                 &rows(&["namespace", "name", "ready", "status", "restarts", "ip"], "started"),
             ),
             "devices" => table(
+                form,
                 &["NAMESPACE", "NAME", "STATE", "MODEL", "PROPERTIES", "PENDING", "UNREPORTED", "ONLINE"],
                 &rows(&["namespace", "name", "state", "model", "properties", "pending", "unreported"], "last_online"),
             ),
             "mappers" => {
                 let columns = ["name", "protocol", "version", "state", "devices", "told", "last_error"];
                 let rows: Vec<Vec<String>> = items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).collect()).collect();
-                table(&["NAME", "PROTOCOL", "VERSION", "STATE", "DEVICES", "TOLD", "LAST ERROR"], &rows);
+                table(form, &["NAME", "PROTOCOL", "VERSION", "STATE", "DEVICES", "TOLD", "LAST ERROR"], &rows);
             }
-            "configmaps" => table(&["NAMESPACE", "NAME", "DATA", "AGE"], &rows(&["namespace", "name", "keys"], "created")),
-            _ => table(&["NAMESPACE", "NAME", "TYPE", "DATA", "AGE"], &rows(&["namespace", "name", "type", "keys"], "created")),
+            "configmaps" => table(form, &["NAMESPACE", "NAME", "DATA", "AGE"], &rows(&["namespace", "name", "keys"], "created")),
+            _ => table(form, &["NAMESPACE", "NAME", "TYPE", "DATA", "AGE"], &rows(&["namespace", "name", "type", "keys"], "created")),
         }
         Ok(Exit::Ok)
     }
@@ -190,22 +195,23 @@ impl Describe {
     /// Prints a pod at length.
     pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let name = full_name(&self.name, &self.namespace);
-        let (question, describe): (Value, fn(&Value)) = match self.kind.as_str() {
-            "pod" | "pods" | "po" => (json!({ "ask": "describe-pod", "pod": name }), describe),
+        let (question, describe): (Value, fn(Form, &Value)) = match self.kind.as_str() {
+            "pod" | "pods" | "po" => (json!({ "ask": "describe-pod", "pod": name }), describe_pod),
             "device" | "devices" => (json!({ "ask": "describe-device", "device": name }), describe_device),
             other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': pod or device"))),
         };
         let answer = one(socket, &question)?;
-        if wants_json(&self.output)? {
+        let form = Form::of(&self.output)?;
+        if form == Form::Json {
             output::json(&answer);
         } else {
-            describe(&answer);
+            describe(form, &answer);
         }
         Ok(Exit::Ok)
     }
 }
 
-fn describe_device(answer: &Value) {
+fn describe_device(form: Form, answer: &Value) {
     let device = &answer["device"];
     let model = match (&answer["model"], answer["model_missing"] == true) {
         (Value::String(name), true) => json!(format!("{name} (not on this node: types are not checked, and nothing can be set here)")),
@@ -219,7 +225,7 @@ fn describe_device(answer: &Value) {
         }
     }
     for (name, attribute) in device["attributes"].as_object().into_iter().flatten() {
-        line(&format!("Attribute:    {name} = {}", text(&attribute["value"])));
+        line(&format!("Attribute:    {name} = {}", value(form, &attribute["value"])));
     }
     line("Properties:");
     for property in answer["properties"].as_array().into_iter().flatten() {
@@ -229,12 +235,13 @@ fn describe_device(answer: &Value) {
             line(&format!("    !         {misfit}"));
         }
         for part in ["actual", "expected"].iter().filter(|part| property[**part].is_object()) {
-            line(&format!("    {part:9} {} since {}", text(&property[*part]["value"]), text(&property[*part]["changed"])));
+            let shown = value(form, &property[*part]["value"]);
+            line(&format!("    {part:9} {shown} since {}", text(&property[*part]["changed"])));
         }
     }
 }
 
-fn describe(answer: &Value) {
+fn describe_pod(_: Form, answer: &Value) {
     let (pod, status) = (&answer["pod"], &answer["status"]);
     for (title, value) in [
         ("Name", &pod["metadata"]["name"]),
@@ -288,7 +295,7 @@ impl Logs {
         let result = AGENT.ask(socket, &question, |answer| {
             heard = match answer["piece"].as_str() {
                 Some(piece) => output::piece(piece),
-                None => line(answer["line"].as_str().unwrap_or_default()),
+                None => output::raw(answer["line"].as_str().unwrap_or_default()),
             };
             if heard { Ok(()) } else { Err(Failure::new("nobody reads")) }
         });

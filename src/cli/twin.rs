@@ -6,7 +6,7 @@ use std::path::Path;
 use argh::FromArgs;
 use serde_json::{Value, json};
 
-use super::output::{line, table, text};
+use super::output::{Form, line, table, text, value};
 use super::questions::{full_name, one, wants_json};
 use super::{Exit, Failure, output};
 
@@ -36,7 +36,7 @@ struct Get {
     /// only this property
     #[argh(positional)]
     property: Option<String>,
-    /// output: json
+    /// output: json, or wide: values are not cut
     #[argh(option, short = 'o')]
     output: Option<String>,
 }
@@ -93,7 +93,8 @@ impl Get {
     fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let answer = one(socket, &json!({ "ask": "describe-device", "device": full_name(&self.device, &None) }))?;
         let properties = properties(&answer, self.property.as_deref())?;
-        if wants_json(&self.output)? {
+        let form = Form::of(&self.output)?;
+        if form == Form::Json {
             output::json(&json!(properties));
             return Ok(Exit::Ok);
         }
@@ -102,7 +103,7 @@ impl Get {
             let [name, kind, actual, expected] = [&property["name"], &property["type"], &property["actual"]["value"], &property["expected"]["value"]].map(text);
             vec![name, kind, actual, expected, text(&property["actual"]["changed"]), reported.to_owned()]
         };
-        table(&["PROPERTY", "TYPE", "ACTUAL", "EXPECTED", "CHANGED", "REPORTED"], &properties.iter().map(row).collect::<Vec<_>>());
+        table(form, &["PROPERTY", "TYPE", "ACTUAL", "EXPECTED", "CHANGED", "REPORTED"], &properties.iter().map(row).collect::<Vec<_>>());
         Ok(Exit::Ok)
     }
 }
@@ -142,9 +143,9 @@ fn essence(property: &Value) -> [Value; 3] {
 /// False when nobody reads any more.
 fn print(property: &Value, as_json: bool) -> bool {
     if as_json {
-        return line(&property.to_string());
+        return output::raw(&property.to_string());
     }
-    let [name, actual, expected] = [&property["name"], &property["actual"]["value"], &property["expected"]["value"]].map(text);
+    let [name, actual, expected] = [&property["name"], &property["actual"]["value"], &property["expected"]["value"]].map(|part| value(Form::Short, part));
     let wish = if expected == "-" || expected == actual { String::new() } else { format!(" (shall be {expected})") };
     line(&format!("{}  {name} = {actual}{wish}", text(&property["actual"]["changed"])))
 }
