@@ -84,15 +84,17 @@ impl Clients {
         self.sessions.values().filter_map(away).min().map(|(_, name)| name)
     }
 
-    /// A client wants what matches a filter; false when it may not.
-    pub fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) -> bool {
+    /// A client wants what matches a filter, or why it may not.
+    pub fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) -> Result<(), &'static str> {
         // Shared subscriptions are MQTT 5: taken as a filter they would never match.
-        let proper = topic::is_filter(filter) && !filter.starts_with("$share/");
-        let taken = proper && self.get_mut(client).is_some_and(|session| session.subscribe(filter, qos));
-        if taken {
-            self.tree.insert(filter, client, qos);
+        if !topic::is_filter(filter) || filter.starts_with("$share/") {
+            return Err("it is no filter of MQTT 3.1.1 with at most 200 levels");
         }
-        taken
+        if !self.get_mut(client).is_some_and(|session| session.subscribe(filter, qos)) {
+            return Err("the client's filters would exceed 64 KiB");
+        }
+        self.tree.insert(filter, client, qos);
+        Ok(())
     }
 
     /// A client wants it no longer.

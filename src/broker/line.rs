@@ -113,6 +113,8 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(hub: Rc<Hub>, connection: Conn
     let mut out = BytesMut::new();
     loop {
         hub.act(|router| router.fill(clock::monotonic(), connection, &mut out));
+        // What follows at once must not keep the others waiting either.
+        future::yield_now().await;
         if out.is_empty() {
             out = BytesMut::new();
             if stir.recv().await.is_err() {

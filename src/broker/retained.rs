@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rumqttc::mqttbytes::QoS;
 
 use super::packet::Message;
-use super::topic;
+use super::topic::{self, Look, Tree};
 
 /// What an entry costs besides topic (twice: the key) and payload.
 const OVERHEAD: usize = 128;
@@ -45,12 +45,49 @@ impl Retained {
         fits
     }
 
-    /// The first message that matches, of those behind a topic.
-    pub fn next(&self, filter: &str, behind: Option<&str>) -> Option<&(Rc<Message>, QoS)> {
-        let fixed = topic::fixed_part(filter);
-        let from = behind.map_or(Bound::Included(fixed), Bound::Excluded);
-        let candidates = self.messages.range::<str, _>((from, Bound::Unbounded)).take_while(|(topic, _)| topic.starts_with(fixed));
-        candidates.filter(|(topic, _)| topic::matches(filter, topic)).map(|(_, kept)| kept).next()
+    /// The next message that filters want, with their QoS; `None` when there is
+    /// no more or when `steps` are used up. A walk passes over what no filter can
+    /// want, and looks at the rest once for all filters together.
+    pub fn next(&self, walk: &mut Walk, steps: &mut usize) -> Option<(&Rc<Message>, QoS, QoS)> {
+        while !walk.ended && *steps > 0 {
+            let Some((topic, (message, qos))) = self.messages.range::<str, _>((Bound::Included(walk.at.as_str()), Bound::Unbounded)).next() else {
+                walk.ended = true;
+                break;
+            };
+            let mut looked = 1;
+            let look = walk.wanted.look(topic, &mut looked);
+            *steps = steps.saturating_sub(looked);
+            match look {
+                Look::Wanted(wanted) => {
+                    walk.at = topic::behind(topic);
+                    return Some((message, *qos, wanted));
+                }
+                Look::Beyond(at) => {
+                    debug_assert!(*at > **topic, "'{at}' is not behind '{topic}'");
+                    walk.at = at;
+                }
+                Look::Nothing => walk.ended = true,
+            }
+        }
+        None
+    }
+}
+
+/// How far all kept messages were looked through for some filters.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// The filters.
+    pub wanted: Tree,
+    /// Topics before this text are done.
+    at: String,
+    /// All are.
+    pub ended: bool,
+}
+
+impl Walk {
+    /// From the beginning.
+    pub fn new(wanted: Tree) -> Self {
+        Self { wanted, ..Self::default() }
     }
 }
 
@@ -60,20 +97,31 @@ fn cost(message: &Message) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::broker::Client;
+    use crate::node::chance::Chance;
 
     fn message(topic: &str, payload: &[u8]) -> Rc<Message> {
         Rc::new(Message { topic: topic.to_owned(), payload: payload.into() })
     }
 
+    fn walk(filters: &[&str]) -> Walk {
+        let mut wanted = Tree::default();
+        filters.iter().for_each(|filter| wanted.insert(filter, Client(0), QoS::AtMostOnce));
+        Walk::new(wanted)
+    }
+
+    /// All topics that are found, and how many steps that took.
+    fn found(retained: &Retained, filters: &[&str]) -> (Vec<String>, usize) {
+        let (mut walk, mut left) = (walk(filters), usize::MAX);
+        let all = std::iter::from_fn(|| retained.next(&mut walk, &mut left).map(|(message, ..)| message.topic.clone())).collect();
+        (all, usize::MAX - left)
+    }
+
     fn all(retained: &Retained, filter: &str) -> Vec<String> {
-        let mut behind = None;
-        std::iter::from_fn(|| {
-            let topic = retained.next(filter, behind.as_deref())?.0.topic.clone();
-            behind = Some(topic.clone());
-            Some(topic)
-        })
-        .collect()
+        found(retained, &[filter]).0
     }
 
     #[test]
@@ -86,7 +134,7 @@ mod tests {
         assert_eq!(all(&retained, "#"), ["a", "a/b", "a/c", "ab", "z"]);
         assert_eq!(all(&retained, "$x/+"), ["$x/y"]);
         assert!(all(&retained, "a/d").is_empty());
-        assert_eq!(&*retained.next("a/b", None).expect("it is kept").0.payload, b"new");
+        assert_eq!(&*retained.next(&mut walk(&["a/b"]), &mut 9).expect("it is kept").0.payload, b"new");
         for topic in ["a", "a/b", "a/c", "ab", "$x/y", "z"] {
             assert!(retained.put(&message(topic, b""), QoS::AtMostOnce));
         }
@@ -100,5 +148,66 @@ mod tests {
         assert!(!retained.put(&message("c", &[1; 8]), QoS::AtMostOnce));
         assert!(!retained.put(&message("a", &[1; 9]), QoS::AtMostOnce));
         assert_eq!(all(&retained, "#"), ["b"]);
+    }
+
+    /// 7,600 devices and 900 filters with wildcards: each filter by itself would
+    /// look at 6.8 million.
+    #[test]
+    fn many_filters_cost_no_more_than_what_they_find() {
+        let mut retained = Retained::new(usize::MAX);
+        for number in 0..7600 {
+            retained.put(&message(&format!("site/line{}/dev{number}/state", number % 20), b"1"), QoS::AtMostOnce);
+        }
+        let check = |what: &str, pattern: &dyn Fn(usize) -> String, wanted: usize, most: usize| {
+            let filters: Vec<String> = (0..900).map(pattern).collect();
+            let (topics, steps) = found(&retained, &filters.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(topics.len(), wanted, "{what}");
+            assert!(steps <= most, "{what}: {steps} steps, expected at most {most}");
+        };
+        check("each names a device", &|number| format!("+/+/dev{number}/#"), 900, 5 * 7600);
+        check("each ends otherwise", &|number| format!("+/+/+/nothing{number}"), 0, 5 * 7600);
+        check("each begins otherwise", &|number| format!("other{number}/+/+/#"), 0, 5 * 900);
+        check("each is one topic", &|number| format!("site/line{}/dev{number}/state", number % 20), 900, 9 * 900);
+        check("each is nobody's", &|number| format!("site/line1/dev{number}x/state"), 0, 10 * 900);
+    }
+
+    #[test]
+    fn a_walk_goes_on_where_its_steps_ended() {
+        let mut retained = Retained::new(usize::MAX);
+        for number in 0..100 {
+            retained.put(&message(&format!("a/{number}/x"), b"1"), QoS::AtMostOnce);
+        }
+        let mut walk = walk(&["a/+/x", "a/7/#"]);
+        let (mut rounds, mut topics) = (0, 0);
+        while !walk.ended {
+            let mut steps = 10;
+            while retained.next(&mut walk, &mut steps).is_some() {
+                topics += 1;
+            }
+            rounds += 1;
+        }
+        assert!(topics == 100 && rounds > 30, "{topics} in {rounds} rounds");
+    }
+
+    /// Sorted as texts, `a/b` stands behind `a-b`: whatever stands between, the
+    /// walk finds what each filter finds.
+    #[test]
+    fn a_walk_finds_what_a_list_finds() {
+        let mut chance = Chance::new(5);
+        let mut pick = |most: u64| chance.draw() % most;
+        let words = ["a", "a-", "a-b", "b", "", "$", "$a", "!", "ab", "z", "+"];
+        for round in 0..2000 {
+            let mut text = |most| (0..=pick(4)).map(|_| words[usize::try_from(pick(most)).expect("small")]).collect::<Vec<_>>().join("/");
+            let mut retained = Retained::new(usize::MAX);
+            let topics: BTreeSet<String> = (0..20).map(|_| text(10)).filter(|topic| topic::is_name(topic)).collect();
+            let filters: Vec<String> = (0..4).map(|_| text(11)).map(|filter| if filter.len() % 3 == 0 { format!("{filter}/#") } else { filter }).collect();
+            let filters: Vec<&str> =
+                filters.iter().map(String::as_str).chain((round % 7 == 0).then_some("#")).filter(|filter| topic::is_filter(filter)).collect();
+            for topic in &topics {
+                retained.put(&message(topic, b"1"), QoS::AtMostOnce);
+            }
+            let wanted: Vec<String> = topics.iter().filter(|topic| filters.iter().any(|filter| topic::matches(filter, topic))).cloned().collect();
+            assert_eq!(found(&retained, &filters).0, wanted, "{filters:?} of {topics:?}");
+        }
     }
 }

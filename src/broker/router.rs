@@ -21,6 +21,9 @@ use super::{Client, Connection};
 const STRANGERS: usize = 16;
 /// Written at once to a client.
 const CHUNK: usize = 16 << 10;
+/// Branches of topics looked at for kept messages before others have their
+/// turn: well below a millisecond.
+const STEPS: usize = 4096;
 /// Lines about clients at fault in a minute; anybody can cause them.
 const LINES: u32 = 20;
 
@@ -150,7 +153,7 @@ impl Router {
                 session.released(id);
                 self.answer(connection, Answer::PubComp(id));
             }
-            Packet::Subscribe(subscribe) => self.subscribe(connection, client, &subscribe),
+            Packet::Subscribe(subscribe) => self.subscribe(now, connection, client, &subscribe),
             Packet::Unsubscribe(unsubscribe) => {
                 unsubscribe.topics.iter().for_each(|filter| self.clients.unsubscribe(client, filter));
                 self.answer(connection, Answer::UnsubAck(unsubscribe.pkid));
@@ -214,17 +217,15 @@ impl Router {
         }
     }
 
-    fn subscribe(&mut self, connection: Connection, client: Client, subscribe: &Subscribe) {
+    fn subscribe(&mut self, now: Duration, connection: Connection, client: Client, subscribe: &Subscribe) {
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         for wanted in &subscribe.filters {
             let taken = self.clients.subscribe(client, &wanted.path, wanted.qos);
-            if !taken {
-                log::debug!(target: "broker", "client {} may not subscribe '{}'", self.client_of(connection), shown(&wanted.path));
+            if let Err(why) = taken {
+                let name = self.client_of(connection);
+                self.complain(now, format_args!("client {name} may not subscribe '{}': {why}", shown(&wanted.path)));
             }
-            codes.push(if taken { SubscribeReasonCode::Success(wanted.qos) } else { SubscribeReasonCode::Failure });
-        }
-        if let Some(session) = self.clients.get_mut(client) {
-            session.greet(&self.retained);
+            codes.push(taken.map_or(SubscribeReasonCode::Failure, |()| SubscribeReasonCode::Success(wanted.qos)));
         }
         if let Some(peer) = self.peers.get_mut(&connection) {
             packet::write_suback(&mut peer.answers, &SubAck::new(subscribe.pkid, codes));
@@ -350,8 +351,11 @@ impl Router {
         match peer.state {
             State::Live { client, .. } => {
                 let Some(session) = self.clients.get_mut(client) else { return };
-                session.greet(&self.retained);
+                session.greet(&self.retained, STEPS);
                 while out.len() < CHUNK && session.outbox.write_next(out) {}
+                if session.is_greeting() {
+                    self.stir(connection);
+                }
             }
             State::Leaving { .. } if out.is_empty() => self.end(now, connection, End::Lost),
             State::Leaving { .. } | State::Silent { .. } => {}
@@ -398,6 +402,8 @@ fn shown(name: &str) -> String {
     name.escape_debug().take(64).collect()
 }
 
+#[cfg(test)]
+mod kept;
 #[cfg(test)]
 mod random;
 #[cfg(test)]

@@ -1,19 +1,23 @@
 //! What a client left with the broker: filters, messages for it, ids of its own
 //! QoS 2 messages. A clean session ends with its connection, another one waits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
 
-use super::Connection;
 use super::outbox::Outbox;
-use super::retained::Retained;
+use super::retained::{Retained, Walk};
+use super::topic::Tree;
+use super::{Client, Connection};
 
 /// Bytes of all filters of a client, counted with [`FILTER`] each.
 const FILTERS: usize = 64 << 10;
-/// What a filter costs besides its text.
+/// What a filter costs besides its text, and each level beyond [`FLAT`] again:
+/// deep ones make messages dear.
 const FILTER: usize = 64;
+/// Levels of a filter that cost nothing by themselves.
+const FLAT: usize = 8;
 /// QoS 2 messages of a client that it has not released.
 const UNRELEASED: usize = 1 << 12;
 /// Between two complaints about a slow client.
@@ -33,7 +37,12 @@ pub struct Session {
     /// What goes to it.
     pub outbox: Outbox,
     unreleased: BTreeSet<u16>,
-    greetings: VecDeque<Greeting>,
+    /// Kept messages that new filters still have to be told: fetched as there is
+    /// room, so that many of them are neither lost nor in memory twice.
+    greeting: Option<Walk>,
+    /// Newer filters, whose turn is next.
+    newer: Tree,
+    filter_bytes: usize,
     dropped: u64,
     complained: Option<Duration>,
 }
@@ -47,15 +56,6 @@ pub enum Place {
     Away(Duration),
 }
 
-/// Kept messages that a new filter still has to be told: fetched as there is
-/// room, so that many of them are neither lost nor in memory twice.
-#[derive(Debug)]
-struct Greeting {
-    filter: String,
-    qos: QoS,
-    behind: Option<String>,
-}
-
 impl Session {
     /// A new one.
     pub fn new(name: String, clean: bool, connection: Connection, limit: usize) -> Self {
@@ -66,7 +66,9 @@ impl Session {
             filters: BTreeMap::new(),
             outbox: Outbox::new(limit),
             unreleased: BTreeSet::new(),
-            greetings: VecDeque::new(),
+            greeting: None,
+            newer: Tree::default(),
+            filter_bytes: 0,
             dropped: 0,
             complained: None,
         }
@@ -74,36 +76,44 @@ impl Session {
 
     /// Takes a filter, if it is not too much.
     pub fn subscribe(&mut self, filter: &str, qos: QoS) -> bool {
-        let bytes: usize = self.filters.keys().map(|filter| filter.len() + FILTER).sum();
-        if bytes + filter.len() + FILTER > FILTERS && !self.filters.contains_key(filter) {
-            return false;
+        if !self.filters.contains_key(filter) {
+            if self.filter_bytes + cost(filter) > FILTERS {
+                return false;
+            }
+            self.filter_bytes += cost(filter);
         }
         self.filters.insert(filter.to_owned(), qos);
-        self.greetings.retain(|greeting| greeting.filter != filter);
-        self.greetings.push_back(Greeting { filter: filter.to_owned(), qos, behind: None });
+        self.newer.insert(filter, SELF, qos);
         true
     }
 
     /// Forgets a filter; whether there was one.
     pub fn unsubscribe(&mut self, filter: &str) -> bool {
-        self.greetings.retain(|greeting| greeting.filter != filter);
-        self.filters.remove(filter).is_some()
+        self.newer.remove(filter, SELF);
+        self.greeting.iter_mut().for_each(|walk| walk.wanted.remove(filter, SELF));
+        let was = self.filters.remove(filter).is_some();
+        self.filter_bytes -= if was { cost(filter) } else { 0 };
+        was
     }
 
-    /// Fetches kept messages for new filters, as many as there is room.
-    pub fn greet(&mut self, retained: &Retained) {
-        while self.outbox.has_room()
-            && let Some(greeting) = self.greetings.front_mut()
-        {
-            match retained.next(&greeting.filter, greeting.behind.as_deref()) {
-                None => drop(self.greetings.pop_front()),
-                Some((message, qos)) => {
-                    greeting.behind = Some(message.topic.clone());
-                    let qos = lower(*qos, greeting.qos);
-                    self.outbox.put(message.clone(), qos, true);
+    /// Fetches kept messages for new filters, as many as there is room and as
+    /// `steps` allow.
+    pub fn greet(&mut self, retained: &Retained, mut steps: usize) {
+        while self.is_greeting() && steps > 0 {
+            let walk = self.greeting.get_or_insert_with(|| Walk::new(std::mem::take(&mut self.newer)));
+            match retained.next(walk, &mut steps) {
+                Some((message, qos, wanted)) => {
+                    self.outbox.put(message.clone(), lower(qos, wanted), true);
                 }
+                None if walk.ended => self.greeting = None,
+                None => {}
             }
         }
+    }
+
+    /// Whether there is something to fetch and room for it.
+    pub fn is_greeting(&self) -> bool {
+        (self.greeting.is_some() || !self.newer.is_empty()) && self.outbox.has_room()
     }
 
     /// A QoS 2 message of the client came: whether it is a new one; `None` when
@@ -130,6 +140,14 @@ impl Session {
             self.dropped
         })
     }
+}
+
+/// In a tree of its own the client needs no number.
+const SELF: Client = Client(0);
+
+fn cost(filter: &str) -> usize {
+    let levels = filter.split('/').count();
+    filter.len() + FILTER * (1 + levels.saturating_sub(FLAT))
 }
 
 /// The less sure of two.

@@ -8,8 +8,8 @@ use super::*;
 use crate::broker::packet::Message;
 use crate::config::Secret;
 
-const ZERO: QoS = QoS::AtMostOnce;
-const ONE: QoS = QoS::AtLeastOnce;
+pub(super) const ZERO: QoS = QoS::AtMostOnce;
+pub(super) const ONE: QoS = QoS::AtLeastOnce;
 const TWO: QoS = QoS::ExactlyOnce;
 
 /// A router and what its sockets would have done.
@@ -68,7 +68,7 @@ impl World {
         self.say(connection, Packet::Publish(publication(topic, payload, qos, false), 7));
     }
 
-    fn keep(&mut self, connection: Connection, topic: &str, payload: &str) {
+    pub(super) fn keep(&mut self, connection: Connection, topic: &str, payload: &str) {
         self.say(connection, Packet::Publish(publication(topic, payload, ONE, true), 8));
     }
 
@@ -106,7 +106,7 @@ impl World {
     }
 }
 
-fn words(packet: v4::Packet) -> String {
+pub(super) fn words(packet: v4::Packet) -> String {
     if let v4::Packet::ConnAck(ack) = packet {
         return format!("connack {:?} {}", ack.code, ack.session_present);
     }
@@ -197,19 +197,6 @@ fn kept_messages_are_told_to_new_filters_and_go_when_emptied() {
     world.hear(c);
     let told = world.subscribe(c, "full/#", ZERO).len() - 1;
     assert!((10..20).contains(&told), "{told}: bounded in bytes");
-}
-
-#[test]
-fn many_kept_messages_reach_a_client_with_a_small_queue() {
-    let mut world = world_of(Limits { clients: 10, queue: 4096, retained: 1 << 20 }, Access { anonymous: true, users: BTreeMap::new() });
-    let a = world.client("a", true);
-    for number in 0..500 {
-        world.keep(a, &format!("k/{number:03}"), &"x".repeat(200));
-    }
-    let b = world.client("b", true);
-    let heard = world.subscribe(b, "k/#", ZERO);
-    let wanted: Vec<String> = (0..500).map(|number| format!("k/{number:03} {} qos0 #0 kept", "x".repeat(200))).collect();
-    assert_eq!(heard[1..], wanted);
 }
 
 #[test]
