@@ -484,6 +484,25 @@ fn a_full_disk_holds_no_more_than_is_waited_for() {
     assert_eq!(document["twin"]["t"]["current"]["actual"]["value"], "20999");
 }
 
+/// On a new node the broker sends what it kept before the cloud tells of devices.
+#[test]
+fn a_retained_report_waits_for_its_device() {
+    let mut world = World::ready(19);
+    world.broker.retain(UPDATE, &says("77"));
+    world.broker.retain(STATE, r#"{"state":"online"}"#);
+    world.set_broker(false);
+    world.run(SECOND);
+    world.broker.forget_session();
+    world.set_broker(true);
+    world.run(5 * SECOND);
+    assert_eq!((world.broker.waiting(), results(&world).len()), (0, 0));
+    world.apply(model());
+    world.apply(device("thermo", "21"));
+    world.run(10 * SECOND);
+    assert_eq!(shown(&world, "t").as_deref(), Some("77"));
+    assert_eq!(results(&world), ["77"]);
+}
+
 /// A device of a model that makes `t` an INT from 0 to 90 and `n` read-only.
 fn early(desired: &str) -> Value {
     let mut device = device("thermo", "7");

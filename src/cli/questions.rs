@@ -232,7 +232,7 @@ fn describe_device(form: Form, answer: &Value) {
         let reported = if property["reported"] == true { "" } else { ", not yet known to the cloud" };
         line(&format!("  {} ({}{reported})", text(&property["name"]), text(&property["type"])));
         if let Some(misfit) = property["misfit"].as_str() {
-            line(&format!("    !         {misfit}"));
+            line(&format!("    problem   {misfit}"));
         }
         for part in ["actual", "expected"].iter().filter(|part| property[**part].is_object()) {
             let shown = value(form, &property[*part]["value"]);

@@ -65,6 +65,7 @@ impl Twins {
         }
         if news {
             self.tell_member(now, &id, announced.shown.clone(), effects);
+            self.recall(now, &id, effects);
         }
     }
 

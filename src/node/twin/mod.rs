@@ -83,6 +83,7 @@ pub struct Twins {
     unasked: BTreeSet<Rc<str>>,
     reports: Reports,
     untold: untold::Queue,
+    early: retained::Early,
     room: Room,
     /// Bytes of the largest packet to the broker.
     max_packet: usize,
@@ -99,6 +100,7 @@ impl Twins {
             unasked: BTreeSet::new(),
             reports: Reports::new(settings.devicetwin.report_rate),
             untold: untold::Queue::default(),
+            early: retained::Early::default(),
             room: Room::Nobody,
             max_packet: settings.eventbus.max_packet,
             chance,

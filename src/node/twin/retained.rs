@@ -8,7 +8,7 @@
 //! stays, and one that somebody removed stays removed: both were said since,
 //! or this very report was heard then. Nobody waits for an answer either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
@@ -19,7 +19,64 @@ use crate::node::ids::DeviceId;
 use crate::node::now::Now;
 use crate::wire::topic::Verb;
 
+/// Bytes of reports that may wait for their devices.
+const ROOM: usize = 256 << 10;
+
+/// Reports of devices that are not here yet. The broker sends what it kept once,
+/// when the agent subscribes, and on a new node that is before the cloud has told
+/// of any device.
+#[derive(Debug, Default)]
+pub struct Early {
+    reports: VecDeque<Report>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Report {
+    id: DeviceId,
+    named: String,
+    verb: Verb,
+    payload: Vec<u8>,
+}
+
+impl Report {
+    fn weight(&self) -> usize {
+        self.id.as_str().len() + self.named.len() + self.payload.len() + 64
+    }
+}
+
+impl Early {
+    /// Keeps a report; of too many the oldest goes.
+    fn keep(&mut self, report: Report) {
+        drop(self.take(|other| other.id == report.id && other.verb == report.verb));
+        self.bytes += report.weight();
+        self.reports.push_back(report);
+        while self.bytes > ROOM
+            && let Some(oldest) = self.reports.pop_front()
+        {
+            self.bytes -= oldest.weight();
+        }
+    }
+
+    fn take(&mut self, wanted: impl Fn(&Report) -> bool) -> Vec<Report> {
+        let (taken, left): (Vec<Report>, Vec<Report>) = std::mem::take(&mut self.reports).into_iter().partition(wanted);
+        self.reports = left.into();
+        self.bytes -= taken.iter().map(Report::weight).sum::<usize>();
+        taken
+    }
+}
+
 impl Twins {
+    /// A device is here now: what it said before.
+    pub(super) fn recall(&mut self, now: Now, id: &DeviceId, effects: &mut Effects) {
+        for report in self.early.take(|report| report.id == *id) {
+            let said = self.recalled(now, id.as_str(), &report.named, report.verb, &report.payload);
+            effects.changes.extend(said.changes);
+            effects.publications.extend(said.publications);
+            effects.at_once.extend(said.at_once);
+        }
+    }
+
     /// A message came by the broker: a device says something, or is asked.
     pub fn heard(&mut self, now: Now, id: &str, named: &str, verb: Verb, payload: &[u8], retained: bool) -> Effects {
         match verb {
@@ -31,7 +88,10 @@ impl Twins {
 
     fn recalled(&mut self, now: Now, id: &str, named: &str, verb: Verb, payload: &[u8]) -> Effects {
         let mut effects = Effects::default();
-        let Some(device) = self.get(id) else { return effects };
+        let Some(device) = self.get(id) else {
+            self.early.keep(Report { id: DeviceId::from(id), named: named.to_owned(), verb, payload: payload.to_vec() });
+            return effects;
+        };
         let done = match verb {
             Verb::TwinUpdate | Verb::CloudUpdated => match Request::read(payload) {
                 Ok(request) => self.recalled_values(now, id, named, verb, request, &mut effects),
@@ -93,6 +153,22 @@ mod tests {
     use super::super::property::{Part, Property, Version};
     use super::super::value::Kind;
     use super::*;
+
+    #[test]
+    fn reports_of_no_device_are_bounded_and_the_newest_of_each_waits() {
+        let mut early = Early::default();
+        let report = |number: usize, size: usize| {
+            let id = DeviceId::from(format!("ns/d{number}"));
+            Report { named: id.as_str().to_owned(), id, verb: Verb::TwinUpdate, payload: vec![1; size] }
+        };
+        early.keep(report(1, 10));
+        early.keep(report(1, 20));
+        assert_eq!(early.take(|_| true).iter().map(|report| report.payload.len()).collect::<Vec<_>>(), [20]);
+        (0..100).for_each(|number| early.keep(report(number, 10_000)));
+        assert!(early.bytes <= ROOM && early.reports.len() == 26, "{} reports", early.reports.len());
+        early.keep(report(1000, 1 << 20));
+        assert_eq!((early.bytes, early.reports.len()), (0, 0));
+    }
 
     #[test]
     fn only_what_is_not_known_is_news() {
