@@ -63,7 +63,7 @@ pub(super) fn want_all(meta: &Meta, pods: &mut Pods, now: Now) {
 pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
     let newest = meta.all(kind::POD).map(|(_, json)| json.text());
     let pods: Vec<String> = newest.chain(meta.all_obeyed().map(|(_, json)| json)).collect();
-    let used: BTreeSet<String> = pods.iter().filter_map(|json| kube::read::<Pod>(json).ok()).flat_map(|pod| names(&pod)).collect();
+    let used: BTreeSet<String> = pods.iter().filter_map(|json| kube::read::<Pod>(json).ok()).flat_map(|pod| needs(&pod).names).collect();
     let unused: Vec<String> = [kind::CONFIG_MAP, kind::SECRET]
         .iter()
         .flat_map(|of| meta.all(of))
@@ -74,13 +74,6 @@ pub(super) fn prune(meta: &mut Meta, disk: &mut Disk<Held>) {
     if !changes.is_empty() {
         disk.put(changes);
     }
-}
-
-/// Names on the wire of what a pod refers to.
-pub(super) fn names(pod: &Pod) -> Vec<String> {
-    let needs = needs(pod);
-    let of = |kind: &'static str| move |name: String| Resource::new(&pod.metadata.namespace, kind, &name).to_string();
-    needs.config_maps.into_iter().map(of(kind::CONFIG_MAP)).chain(needs.secrets.into_iter().map(of(kind::SECRET))).collect()
 }
 
 /// Labels of the node, as stored.
@@ -189,9 +182,7 @@ impl Node {
                 let pod: Value = serde_json::from_str(&incoming.json).unwrap_or_default();
                 pod["spec"]["nodeName"].as_str().is_some_and(|node| node != self.settings.node.name)
             }
-            kind::CONFIG_MAP | kind::SECRET => {
-                !self.meta.has(&incoming.name) && !self.pods.iter().filter_map(|worker| worker.pod.as_ref()).any(|pod| names(pod).contains(&incoming.name))
-            }
+            kind::CONFIG_MAP | kind::SECRET => !self.meta.has(&incoming.name) && !self.pods.iter().any(|worker| worker.needs.names.contains(&incoming.name)),
             _ => false,
         }
     }
@@ -257,6 +248,7 @@ impl Node {
             kind::NODE if resource.name == self.settings.node.name => {
                 if let Ok(node) = kube::read::<NodeObject>(&incoming.json) {
                     self.presence.seen(&node);
+                    self.presence_due = true;
                 }
             }
             _ => {}
@@ -307,7 +299,7 @@ impl Node {
     fn answered(&mut self, now: Now, session: Session, message: &Message, purpose: Purpose) {
         let content = message.content.get();
         let key = purpose.key();
-        let health = self.health();
+        self.presence_due |= purpose.is_of_node();
         let mut news = News::None;
         match purpose {
             Purpose::Object(name) => match Resource::parse(&name) {
@@ -317,6 +309,7 @@ impl Node {
             Purpose::Token(request) => self.token_came(now, &request, content),
             Purpose::NodeQuery => {
                 let answer = response::read_object(content, &Resource::new(CLUSTER, kind::NODE, &self.settings.node.name));
+                let health = self.health();
                 news = self.presence.queried(now, answer, &self.facts, &health, &mut self.link, &mut self.chance);
             }
             Purpose::NodeInsert => self.presence.inserted(now, response::read(content), &mut self.chance),

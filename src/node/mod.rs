@@ -48,6 +48,7 @@ mod queries;
 mod reports;
 mod requests;
 mod response;
+mod round;
 pub mod runtime;
 mod runtime_health;
 pub mod service;
@@ -76,7 +77,7 @@ use mappers::Mappers;
 use meta::Meta;
 use now::{Mono, Now};
 use outbox::Outbox;
-use pod::{Pods, World};
+use pod::Pods;
 use presence::Presence;
 use purpose::Purpose;
 use requests::Requests;
@@ -88,8 +89,6 @@ use subscriptions::Subscriptions;
 use twin::Twins;
 
 use crate::config::Config;
-use crate::wire::message::{EDGED, META, json, operation};
-use crate::wire::resource::{Resource, kind};
 
 /// What the disk held at the start.
 #[derive(Debug, Default)]
@@ -138,6 +137,8 @@ pub struct Node {
     service: Service,
     answers: VecDeque<(AskId, Value)>,
     counters: BTreeMap<&'static str, u64>,
+    /// Something happened that the Node object may have to tell.
+    presence_due: bool,
     stopping: bool,
 }
 
@@ -190,6 +191,7 @@ impl Node {
             service,
             answers: VecDeque::new(),
             counters: BTreeMap::new(),
+            presence_due: true,
             stopping: false,
             settings,
         };
@@ -207,6 +209,7 @@ impl Node {
     /// Something happened.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.twins.set_room(self.room());
+        self.presence_due |= round::concerns_node(&input);
         match input {
             Input::Stored(ticket) => self.stored(now, ticket),
             Input::StoreHealth(health) => self.store_health(now, health),
@@ -229,10 +232,19 @@ impl Node {
                 self.pods.relisted(now, pods);
             }
             Input::Directories(pods) => self.pods.have_directories(pods),
-            Input::Seen(seen) => self.pods.seen(now, seen),
+            Input::Seen(seen) => {
+                self.pods.seen(now, seen);
+                return self.work_on_pods(now);
+            }
             Input::Images(images) => self.images.listed(now.mono, images),
-            Input::Done { op, pod, result, seen } => self.pods.done(now, op, &pod, result, seen),
-            Input::Probed { pod, container, kind, result } => self.pods.probed(now, &pod, &container, kind, &result),
+            Input::Done { op, pod, result, seen } => {
+                self.pods.done(now, op, &pod, result, seen);
+                return self.work_on_pods(now);
+            }
+            Input::Probed { pod, container, kind, result } => {
+                self.pods.probed(now, &pod, &container, kind, &result);
+                return self.work_on_pods(now);
+            }
             Input::BusUp { kept } => self.bus_up(kept),
             Input::BusDown(why) => self.bus_down(&why),
             Input::Published(publication) => {
@@ -265,17 +277,26 @@ impl Node {
 
     /// The instant of [`Node::deadline`] came.
     pub fn on_deadline(&mut self, now: Now) {
-        self.work(now);
+        let is_due = |deadline: Option<(Mono, _)>| deadline.is_some_and(|(at, _)| at <= now.mono);
+        if is_due(self.pods.deadline()) && !is_due(self.deadline_but_of_pods()) {
+            self.work_on_pods(now);
+        } else {
+            self.work(now);
+        }
     }
 
     /// When and why to come back.
     pub fn deadline(&self) -> Option<(Mono, &'static str)> {
+        [self.deadline_but_of_pods(), self.pods.deadline()].into_iter().flatten().min()
+    }
+
+    fn deadline_but_of_pods(&self) -> Option<(Mono, &'static str)> {
         let session = self.link.session();
         let asks = self.requests.deadline().filter(|_| self.presence.is_registered());
         let up = session.and_then(|_| [self.presence.deadline(), asks].into_iter().flatten().min());
         let devices =
             session.filter(|_| self.presence.is_registered()).and_then(|_| [self.twins.deadline(), self.spool.deadline()].into_iter().flatten().min());
-        [self.link.deadline(), up, devices, self.pods.deadline(), self.mappers.deadline(), self.watchers.deadline()].into_iter().flatten().min()
+        [self.link.deadline(), up, devices, self.mappers.deadline(), self.watchers.deadline()].into_iter().flatten().min()
     }
 
     /// The next batch for the disk.
@@ -316,89 +337,6 @@ impl Node {
     /// After `Stop`: nothing left to say.
     pub fn is_drained(&self) -> bool {
         self.stopping && self.disk.is_drained() && (self.link.session().is_none() || self.link.is_drained())
-    }
-
-    /// Lets every machine do what is due.
-    fn work(&mut self, now: Now) {
-        if self.stopping {
-            return;
-        }
-        self.link.on_deadline(now, &mut self.chance);
-        for late in self.link.expired(now) {
-            self.unanswered(now, late);
-        }
-        let world = World {
-            config: &self.settings.edged,
-            pressure: self.gauge.pressure(),
-            node: &self.settings.node.name,
-            labels: &self.presence.labels,
-            facts: &self.facts,
-            systemd: self.settings.edged.systemd_cgroups.or(self.runtime.info.systemd_cgroups).unwrap_or(false),
-            runtime: &self.runtime.info.name,
-            sources: &sources::Known { meta: &self.meta, requests: &self.requests },
-            whole: self.lost.is_none(),
-        };
-        if world.whole && self.recall < orphans::Recall::All && self.disk.pending() == 0 {
-            self.pods.clean_up(now);
-        }
-        if self.facts_known {
-            self.pods.work(now, &world);
-        }
-        self.record_pods();
-        self.tell_mappers(now);
-        self.note_events(now);
-        self.answer_watchers(now);
-        if self.link.session().is_some() {
-            self.talk(now);
-        }
-    }
-
-    /// What is due to the cloud, the pulse first.
-    fn talk(&mut self, now: Now) {
-        let health = self.health();
-        self.presence.work(now, &self.facts, &health, &mut self.link, &mut self.chance);
-        self.tell_of_devices(now);
-        self.requests.begin();
-        if self.presence.is_registered() {
-            self.recall_pods(now);
-            self.ask(now);
-            // Stopping and removing never wait for the disk.
-            let on_disk = if self.disk.trouble.is_some() { Ticket(u64::MAX) } else { self.disk.done() };
-            reports::send(&self.pods, on_disk, &mut self.requests, &mut self.link, now, &mut self.chance);
-            while let Some((said, row)) = self.events.poll() {
-                row.into_iter().for_each(|row| self.disk.remove_lazily(row));
-                let resource = Resource::new(&said.namespace, kind::EVENT, &said.name).to_string();
-                let verb = if said.new { operation::INSERT } else { operation::UPDATE };
-                self.link.tell(link::message(now, &mut self.chance, EDGED, META, verb, resource, json(&said.event)));
-            }
-        }
-    }
-
-    fn tell_of_devices(&mut self, now: Now) {
-        if self.link.session().is_some() && self.presence.is_registered() && !self.stopping {
-            self.talk_of_devices(now);
-        }
-    }
-
-    fn note_events(&mut self, now: Now) {
-        for worker in self.pods.iter_mut() {
-            for note in std::mem::take(&mut worker.events) {
-                if worker.key.name.is_empty() {
-                    log::warn!(target: "edged", "pod '{}': {}", worker.uid, note.message);
-                    continue;
-                }
-                if note.warning {
-                    log::debug!(target: "edged", "pod '{}': {}: {}", worker.key, note.reason, note.message);
-                }
-                self.events.note(now, ["Pod", &worker.key.namespace, &worker.key.name, worker.uid.as_str()], &note, &mut self.chance);
-            }
-        }
-        if self.link.session().is_none() {
-            let changes = self.events.kept();
-            if !changes.is_empty() {
-                self.disk.join(changes);
-            }
-        }
     }
 
     fn asked(&mut self, now: Now, id: AskId, ask: &Ask) {

@@ -93,6 +93,7 @@ impl Node {
             return self.ask_for_pods(now);
         }
         if self.lost.take().is_some() {
+            self.presence_due = true;
             log::info!(target: "metamanager", "the cloud told of all pods that are here");
             self.disk.put(vec![Change::remove(Key::StoreLost)]);
         }

@@ -67,6 +67,23 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// It is about the Node object or its lease.
+    pub fn is_of_node(&self) -> bool {
+        match self {
+            Self::NodeInsert | Self::NodeQuery | Self::NodeLabels | Self::NodeStatus { .. } | Self::LeaseQuery | Self::LeaseInsert | Self::LeaseUpdate => true,
+            Self::PodStatus { .. }
+            | Self::Orphan(_)
+            | Self::PodList
+            | Self::PodDelete(_)
+            | Self::Object(_)
+            | Self::DeviceModel(_)
+            | Self::Token(_)
+            | Self::DeviceReport(_)
+            | Self::Proof(_)
+            | Self::App { .. } => false,
+        }
+    }
+
     /// The request to repeat when it brings nothing; none for those that are
     /// repeated by a plan of their own, or not at all.
     pub fn key(&self) -> Option<RequestKey> {

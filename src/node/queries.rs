@@ -7,12 +7,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::chance::Chance;
-use super::cluster::names;
 use super::ids::{PodUid, Session};
 use super::link::{self, Link};
 use super::now::{Now, Wall};
 use super::packed::Packed;
-use super::pod::render::{TokenRequest, needs};
+use super::pod::render::TokenRequest;
 use super::pod::worker::{Fate, Worker};
 use super::purpose::Purpose;
 use super::reports;
@@ -33,11 +32,11 @@ impl Node {
     pub(super) fn ask(&mut self, now: Now) {
         let Self { pods, meta, requests, link, chance, .. } = self;
         let living = |worker: &&Worker| matches!(worker.fate, Fate::Run);
-        for pod in pods.iter().filter(living).filter_map(|worker| worker.pod.as_ref()) {
-            for name in names(pod).into_iter().filter(|name| !meta.has(name)) {
+        for needs in pods.iter().filter(living).map(|worker| &worker.needs) {
+            for name in needs.names.iter().filter(|name| !meta.has(name)) {
                 ask_once(RequestKey::Object(name.clone()), || (name.clone(), null()), Purpose::Object(name.clone()), requests, link, now, chance);
             }
-            for token in needs(pod).tokens.into_iter().filter(|token| meta.token_is_due(&token.key(), now.wall)) {
+            for token in needs.tokens.iter().filter(|token| meta.token_is_due(&token.key(), now.wall)) {
                 let question = || (Resource::new(&token.namespace, kind::TOKEN, &token.account).to_string(), raw(&token.body()));
                 ask_once(RequestKey::Token(token.clone()), question, Purpose::Token(token.clone()), requests, link, now, chance);
             }

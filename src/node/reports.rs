@@ -30,17 +30,20 @@ const WINDOW: usize = 16;
 
 /// Sends what is due, as far as the window allows; of a pod whose record is not on
 /// disk nothing is said.
-pub fn send(pods: &Pods, on_disk: Ticket, requests: &mut Requests, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
+pub fn send(pods: &mut Pods, on_disk: Ticket, requests: &mut Requests, link: &mut Link<Purpose>, now: Now, chance: &mut Chance) {
     let is_report = |purpose: &Purpose| matches!(purpose, Purpose::PodStatus { .. } | Purpose::PodDelete(_));
     let mut room = WINDOW.saturating_sub(link.under_way(is_report));
-    for worker in pods.iter().filter(|worker| worker.recorded.is_none_or(|ticket| ticket <= on_disk)) {
-        let Some(key) = due(worker) else { continue };
+    for uid in pods.unreported() {
+        let Some((worker, key)) = pods.get(&uid).and_then(|worker| Some((worker, due(worker)?))) else {
+            pods.reported(&uid);
+            continue;
+        };
         if room == 0 {
             return;
         }
-        let uid = &worker.uid;
-        let busy = link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } | Purpose::PodDelete(other) if other == uid));
-        if busy > 0 || !requests.may_ask(&key, now.mono) {
+        let busy = link.under_way(|purpose| matches!(purpose, Purpose::PodStatus { uid: other, .. } | Purpose::PodDelete(other) if *other == uid));
+        let is_on_disk = worker.recorded.is_none_or(|ticket| ticket <= on_disk);
+        if busy > 0 || !is_on_disk || !requests.may_ask(&key, now.mono) {
             continue;
         }
         room -= 1;

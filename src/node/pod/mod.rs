@@ -20,8 +20,9 @@ mod restart;
 pub mod status;
 mod stop;
 mod terminal;
-mod view;
+pub(in crate::node) mod view;
 pub mod worker;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -41,16 +42,26 @@ use phase::Phase;
 use plan::Next;
 use record::PodRecord;
 use view::View;
-use worker::{Fate, Worker};
+use worker::{Fate, Note, Worker};
+use workers::Workers;
 
 /// All pods, and what the runtime is asked to do for them.
 #[derive(Debug, Default)]
 pub struct Pods {
-    workers: BTreeMap<PodUid, Worker>,
+    workers: Workers,
     /// Of pods that are known to the disk and not wanted yet.
     records: BTreeMap<PodUid, PodRecord>,
     /// Pods whose record the disk does not know yet.
     unrecorded: Vec<PodUid>,
+    /// Pods that the cluster may not know all of.
+    unreported: BTreeSet<PodUid>,
+    /// Pods that something happened to worth an Event.
+    eventful: BTreeSet<PodUid>,
+    /// What pods weigh has to be summed up again.
+    reweigh: bool,
+    /// Plans made since the start.
+    #[cfg(test)]
+    planned: u64,
     last_op: OpId,
     orders: VecDeque<Order>,
     /// Everything the runtime has was seen once since it was last reached.
@@ -90,6 +101,7 @@ impl Pods {
         let worker = self.wanted(now, &pod.metadata);
         worker.take(pod);
         worker.dirty = true;
+        self.reweigh = true;
     }
 
     /// The cloud wants a pod whose spec cannot be read.
@@ -97,6 +109,7 @@ impl Pods {
         let worker = self.wanted(now, &metadata);
         worker.take_malformed(metadata, why);
         worker.dirty = true;
+        self.reweigh = true;
     }
 
     /// The pod that the cloud wants.
@@ -104,7 +117,7 @@ impl Pods {
         let uid = PodUid::from(metadata.uid.as_str());
         let key = PodKey { namespace: metadata.namespace.clone(), name: metadata.name.clone() };
         let record = self.records.remove(&uid);
-        let worker = self.workers.entry(uid.clone()).or_insert_with(|| Worker::new(uid, key, None, now.wall));
+        let worker = self.workers.get_or_insert(uid, |uid| Worker::new(uid.clone(), key, None, now.wall));
         if let Some(record) = record {
             worker.recall(record);
         }
@@ -218,7 +231,7 @@ impl Pods {
         for (uid, seen) in there {
             let mut worker = Worker::new(uid.clone(), seen.key.clone(), None, now.wall);
             worker.seen = View::new(seen);
-            self.workers.insert(uid, worker);
+            self.workers.insert(worker);
         }
     }
 
@@ -235,7 +248,7 @@ impl Pods {
             return;
         }
         for (uid, key) in std::mem::take(&mut self.directories) {
-            self.workers.entry(uid).or_insert_with_key(|uid| {
+            self.workers.get_or_insert(uid, |uid| {
                 log::info!(target: "edged", "directories of pod '{uid}' are left over and taken away");
                 Worker::new(uid.clone(), key, None, now.wall)
             });
@@ -249,7 +262,7 @@ impl Pods {
             None if !seen.is_empty() => {
                 let mut worker = Worker::new(seen.uid.clone(), seen.key.clone(), None, now.wall);
                 worker.seen = View::new(seen);
-                self.workers.insert(worker.uid.clone(), worker);
+                self.workers.insert(worker);
             }
             None => {}
         }
@@ -276,28 +289,79 @@ impl Pods {
         }
     }
 
-    /// Plans every pod that something happened to.
+    /// Plans every pod that something happened to, and runs the probes that are due.
     pub fn work(&mut self, now: Now, world: &World<'_>) {
         if !self.listed {
             return;
         }
-        let due: Vec<PodUid> =
-            self.workers.values().filter(|worker| worker.dirty || worker.wake.is_some_and(|(at, _)| at <= now.mono)).map(|worker| worker.uid.clone()).collect();
-        for uid in &due {
-            self.admit(uid, world);
-            let Some(worker) = self.workers.get_mut(uid) else { continue };
-            worker.dirty = false;
-            worker.wake = None;
-            if worker.pod.is_none() && !world.whole && !worker.disowned {
-                continue;
-            }
-            let orders = worker.probes_due(now, world);
-            self.orders.extend(orders.into_iter().map(Order::Probe));
-            self.plan(uid, now, world);
+        for uid in self.workers.take_due(now) {
+            self.look_through(&uid, now, world);
+            self.workers.schedule(&uid);
+            self.unreported.insert(uid);
         }
-        if !due.is_empty() || self.classes.is_empty() {
+        if std::mem::take(&mut self.reweigh) || self.classes.is_empty() {
             self.weigh(world);
         }
+    }
+
+    fn look_through(&mut self, uid: &PodUid, now: Now, world: &World<'_>) {
+        let Some(worker) = self.workers.under_way(uid) else { return };
+        let is_due = std::mem::take(&mut worker.dirty) || worker.wake.is_some_and(|(at, _)| at <= now.mono);
+        if worker.pod.is_none() && !world.whole && !worker.disowned {
+            worker.wake = None;
+            return;
+        }
+        if is_due {
+            self.admit(uid, world);
+        }
+        let Some(worker) = self.workers.under_way(uid) else { return };
+        if is_due {
+            worker.wake = None;
+            worker.attend_probes(now);
+        }
+        if is_due || worker.probe_at.is_some_and(|at| at <= now.mono) {
+            let orders = worker.probes_due(now, world);
+            self.orders.extend(orders.into_iter().map(Order::Probe));
+        }
+        if is_due {
+            #[cfg(test)]
+            {
+                self.planned += 1;
+            }
+            self.plan(uid, now, world);
+        }
+        let Some(worker) = self.workers.under_way(uid) else {
+            self.reweigh = true;
+            return;
+        };
+        if !worker.events.is_empty() {
+            self.eventful.insert(uid.clone());
+        }
+        let weighs = worker.counts();
+        self.reweigh |= std::mem::replace(&mut worker.weighs, weighs) != weighs;
+    }
+
+    /// What happened to pods since the last call, worth an Event.
+    pub fn take_events(&mut self) -> Vec<(PodUid, PodKey, Vec<Note>)> {
+        let mut uids = std::mem::take(&mut self.eventful);
+        uids.extend(self.workers.touched().iter().cloned());
+        let mut events = Vec::new();
+        for uid in uids {
+            let worker = self.workers.under_way(&uid).filter(|worker| !worker.events.is_empty());
+            events.extend(worker.map(|worker| (uid, worker.key.clone(), std::mem::take(&mut worker.events))));
+        }
+        events
+    }
+
+    /// Pods that the cluster may not know all of.
+    pub fn unreported(&mut self) -> Vec<PodUid> {
+        self.unreported.extend(self.workers.touched().iter().cloned());
+        self.unreported.iter().cloned().collect()
+    }
+
+    /// The cluster knows all of a pod, until something happens to it.
+    pub fn reported(&mut self, uid: &PodUid) {
+        self.unreported.remove(uid);
     }
 
     /// What classes of pods weigh follows the pods that are here.
@@ -311,7 +375,7 @@ impl Pods {
     }
 
     fn plan(&mut self, uid: &PodUid, now: Now, world: &World<'_>) {
-        let Some(worker) = self.workers.get_mut(uid) else { return };
+        let Some(worker) = self.workers.under_way(uid) else { return };
         plan::meet_deadline(worker, now);
         stop::begin(worker, now);
         if stop::overtakes(worker)
@@ -342,7 +406,10 @@ impl Pods {
         }
         let host = status::Host { ips: &world.facts.ips, runtime: world.runtime };
         let Some(status) = status::status(worker, &pod, host, now) else { return };
-        worker.status = Some(Packed::tree(&status));
+        let packed = Packed::tree(&status);
+        if worker.status.as_ref() != Some(&packed) {
+            worker.status = Some(packed);
+        }
         // What is removed has no rows any more.
         if worker.fate != Fate::Removed
             && let Some(record) = worker.new_record(&pod, &status)
@@ -367,7 +434,7 @@ impl Pods {
         let is_new = !worker.restored && pod.status.start_time.is_empty();
         let pressure = if is_new { admit::pressure(&pod, world.pressure) } else { Ok(()) };
         let verdict = pressure.and_then(|()| admit::admit(&pod, &others, world));
-        let worker = self.workers.get_mut(uid).expect("it was there just now");
+        let worker = self.workers.under_way(uid).expect("it was there just now");
         if let Err((reason, message)) = verdict {
             worker.note(true, reason, message.clone(), None);
             worker.fate = Fate::Rejected { reason, message };
@@ -377,6 +444,12 @@ impl Pods {
     /// Everything the runtime has was seen.
     pub fn is_listed(&self) -> bool {
         self.listed
+    }
+
+    /// Plans made since the start.
+    #[cfg(test)]
+    pub fn planned(&self) -> u64 {
+        self.planned
     }
 
     /// The next thing for the runtime's shell.
@@ -394,7 +467,7 @@ impl Pods {
         if !self.listed {
             return None;
         }
-        self.workers.values().filter_map(|worker| worker.wake).min()
+        self.workers.next_wake()
     }
 
     /// All pods.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::render::{self, container_hash};
 use super::restart::BackOff;
 use super::worker::{Doing, Fate, Trouble, Worker};
+use crate::node::runtime::ContainerSeen;
 use crate::wire::kube::{Malformed, ObjectMeta, Pod, PodStatus};
 
 /// What of a pod's newest object cannot be obeyed, in words that name the fields.
@@ -56,6 +57,7 @@ impl Worker {
         let unsupported = |message| Trouble { reason: "Unsupported", message };
         let Some(before) = self.obeyed() else {
             let refused = render::refusal(&pod).map_or(Refused::Nothing, |why| Refused::Pod(unsupported(why)));
+            self.read_spec(&pod);
             self.pod = Some(pod);
             return self.refuse(refused);
         };
@@ -66,6 +68,7 @@ impl Worker {
             }
             None => {
                 self.forget_outdated(&before, &pod);
+                self.read_spec(&pod);
                 self.pod = Some(pod);
                 self.refuse(Refused::Nothing);
             }
@@ -119,12 +122,27 @@ impl Worker {
         pod
     }
 
+    /// What follows from a spec alone is found once.
+    fn read_spec(&mut self, pod: &Pod) {
+        self.needs = render::needs(pod);
+        for container in pod.all_containers() {
+            self.memory(&container.name).hash = container_hash(container);
+        }
+    }
+
+    /// Whether a container still is what the spec asks for.
+    pub(super) fn is_as_wanted(&self, seen: &ContainerSeen) -> bool {
+        let wanted = self.containers.get(&seen.name).map(|memory| memory.hash.as_str());
+        let made = seen.annotations.get("io.kubernetes.container.hash");
+        made.is_none_or(|made| wanted.is_none_or(|wanted| wanted.is_empty() || made == wanted))
+    }
+
     /// What is remembered of a container is so of its image: another one has its
     /// own back-off, and is not started from what was pulled for the one before.
     fn forget_outdated(&mut self, before: &Pod, pod: &Pod) {
         for container in pod.all_containers() {
             let Some(old) = before.container(&container.name) else { continue };
-            if old.image == container.image || container_hash(old) == container_hash(container) {
+            if old.image == container.image {
                 continue;
             }
             if matches!(&self.doing, Some((_, Doing::Image(name))) if *name == container.name) {

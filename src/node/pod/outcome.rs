@@ -1,11 +1,10 @@
 //! What the end of a step, or a new look, changes about a pod.
 
 use super::restart::BackOff;
-use super::status::is_as_wanted;
 use super::worker::{Doing, Kill, Stage, Trouble, Worker};
 use crate::node::ids::{ContainerId, SandboxId};
 use crate::node::now::Now;
-use crate::node::runtime::{ContainerState, FailedAt, Failure, Outcome, PodSeen};
+use crate::node::runtime::{ContainerSeen, ContainerState, FailedAt, Failure, Outcome, PodSeen};
 
 impl Worker {
     /// The runtime shows the pod so.
@@ -16,14 +15,12 @@ impl Worker {
         self.dirty = true;
         self.count_instances();
         self.attend_probes(now);
-        let running: Vec<ContainerId> = self.seen.running().map(|container| container.id.clone()).collect();
         for (name, memory) in &mut self.containers {
-            let current = self.seen.containers.iter().find(|container| container.name == *name);
-            if current.is_none_or(|current| !running.contains(&current.id)) {
+            if self.seen.latest(name).is_some_and(ContainerSeen::is_running) {
+                memory.trouble = None;
+            } else {
                 memory.kill = None;
                 memory.post_start = None;
-            } else {
-                memory.trouble = None;
             }
         }
     }
@@ -144,8 +141,7 @@ impl Worker {
     /// The newest instance was made from a spec that is not obeyed any more: it is
     /// none of the present one's restarts.
     fn is_outdated(&self, name: &str) -> bool {
-        let container = self.pod.as_ref().and_then(|pod| pod.container(name));
-        container.zip(self.seen.latest(name)).is_some_and(|(container, seen)| !is_as_wanted(seen, container))
+        self.seen.latest(name).is_some_and(|seen| !self.is_as_wanted(seen))
     }
 
     fn image_of(&self, container: &str) -> &str {

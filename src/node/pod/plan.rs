@@ -16,7 +16,6 @@ use std::rc::Rc;
 use super::order::{self, Turn};
 use super::phase::phase;
 use super::render::{self, Context, Wait};
-use super::status::is_as_wanted;
 use super::stop;
 use super::worker::{Doing, Fate, Kill, Stage, Trouble, Worker};
 use super::{World, terminal};
@@ -220,8 +219,13 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
 /// a failed hook, another image wanted.
 fn kill(worker: &mut Worker, pod: &Pod, now: Now) -> Option<Next> {
     for container in pod.all_containers() {
-        let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()).cloned() else { continue };
-        if !is_as_wanted(&seen, container) {
+        let Some(seen) = worker.seen.latest(&container.name).filter(|seen| seen.is_running()) else { continue };
+        let is_marked = worker.containers.get(&container.name).is_some_and(|memory| memory.kill.is_some());
+        if !is_marked && worker.is_as_wanted(seen) {
+            continue;
+        }
+        let seen = seen.clone();
+        if !worker.is_as_wanted(&seen) {
             worker.memory(&container.name).kill =
                 Some(Kill { why: format!("Container {} definition changed, will be restarted", container.name), grace: None });
         }

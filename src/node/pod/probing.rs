@@ -38,10 +38,10 @@ impl Worker {
         }
     }
 
-    /// Probes to run now; the next ones set the alarm.
+    /// Probes to run now, and when the next one is due.
     pub(super) fn probes_due(&mut self, now: Now, world: &World<'_>) -> Vec<Probe> {
         let Some(pod) = self.pod.clone() else { return Vec::new() };
-        self.attend_probes(now);
+        self.probe_at = None;
         let ip = world.ips(self, &pod).first().cloned().unwrap_or_default();
         let ending = self.is_ending();
         let mut orders = Vec::new();
@@ -54,9 +54,8 @@ impl Worker {
             for kind in probes.due(now) {
                 self.begin_probe(now, spec, kind, &container, &ip, &mut orders);
             }
-            if let Some(next) = self.probes(&spec.name).and_then(|probes| probes.deadline()) {
-                self.wake_at(next, "probe");
-            }
+            let next = self.probes(&spec.name).and_then(|probes| probes.deadline());
+            self.probe_at = [self.probe_at, next].into_iter().flatten().min();
         }
         orders
     }
@@ -86,11 +85,14 @@ impl Worker {
         let Some(pod) = self.pod.clone() else { return };
         let Some((name, turn)) = self.containers.iter_mut().find_map(|(name, memory)| {
             let probes = memory.probes.as_mut().filter(|probes| probes.container == *container)?;
-            Some((name.clone(), probes.answered(now, kind, result)))
+            let turn = probes.answered(now, kind, result);
+            self.probe_at = [self.probe_at, probes.deadline()].into_iter().flatten().min();
+            Some((name.clone(), turn))
         }) else {
             return;
         };
-        self.dirty = true;
+        // One more answer like those before changes nothing.
+        self.dirty |= turn != Turn::None;
         let unhealthy = match result {
             ProbeResult::Success => None,
             ProbeResult::Failure(why) => Some(format!("{} probe failed: {why}", kind.as_str())),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::conditions;
 use super::order::is_initialized;
 use super::phase::{Phase, phase};
-use super::render::{container_hash, qos};
+use super::render::qos;
 use super::terminal::started;
 use super::worker::{Fate, Worker};
 use crate::node::now::{Now, Wall};
@@ -39,8 +39,9 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
         status.insert("reason".into(), reason.into());
         status.insert("message".into(), message.into());
     }
-    let init: Option<Vec<Value>> = pod.spec.init_containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
-    let main: Option<Vec<Value>> = pod.spec.containers.iter().map(|container| container_status(worker, pod, container, phase, host)).collect();
+    let stage = Stage { phase, host, is_initialized: is_initialized(worker, pod), is_over: is_over(worker, phase) };
+    let init: Option<Vec<Value>> = pod.spec.init_containers.iter().map(|container| container_status(worker, container, true, stage)).collect();
+    let main: Option<Vec<Value>> = pod.spec.containers.iter().map(|container| container_status(worker, container, false, stage)).collect();
     let (init, main) = (init?, main?);
     status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &worker.status(), &main, now));
     if !worker.is_rejected() {
@@ -87,11 +88,25 @@ fn addresses(worker: &Worker, pod: &Pod, host: Host<'_>, status: &mut Map<String
     }
 }
 
-fn container_status(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: Host<'_>) -> Option<Value> {
+/// What the states of all containers of a pod depend on.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    phase: Phase,
+    host: Host<'a>,
+    is_initialized: bool,
+    /// Nothing of it runs, nor will.
+    is_over: bool,
+}
+
+fn is_over(worker: &Worker, phase: Phase) -> bool {
+    (worker.is_ending() || phase.is_terminal()) && worker.is_stopped()
+}
+
+fn container_status(worker: &Worker, container: &Container, init: bool, stage: Stage<'_>) -> Option<Value> {
+    let host = stage.host;
     let latest = worker.seen.latest(&container.name);
     let previous = worker.seen.earlier(&container.name).find_map(|seen| Some((seen, seen.exit()?)));
-    let init = pod.spec.init_containers.iter().any(|other| other.name == container.name);
-    let (state, last) = state(worker, pod, container, phase, host);
+    let (state, last) = state(worker, container, stage);
     let last = last.or_else(|| previous.map(|(seen, exit)| terminated(exit, Some(seen), host)));
     let running = state.get("running").is_some();
     let started = running && latest.is_some_and(|seen| worker.is_started(seen));
@@ -117,10 +132,9 @@ fn container_status(worker: &Worker, pod: &Pod, container: &Container, phase: Ph
 }
 
 /// Its state, and its last state when that is not an earlier instance's.
-fn state(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: Host<'_>) -> (Value, Option<Value>) {
+fn state(worker: &Worker, container: &Container, stage: Stage<'_>) -> (Value, Option<Value>) {
     let latest = worker.seen.latest(&container.name);
     let trouble = worker.trouble_of(&container.name);
-    let is_over = (worker.is_ending() || phase.is_terminal()) && worker.is_stopped();
     let waiting = |reason: &str, message: &str| {
         let mut waiting = json!({ "reason": reason });
         if !message.is_empty() {
@@ -131,16 +145,16 @@ fn state(worker: &Worker, pod: &Pod, container: &Container, phase: Phase, host: 
     match latest.map(|seen| &seen.state) {
         Some(ContainerState::Running { started }) => (json!({ "running": { "startedAt": rfc3339::seconds(started.0) } }), None),
         Some(ContainerState::Exited(exit)) => {
-            let ended = terminated(exit, latest, host);
+            let ended = terminated(exit, latest, stage.host);
             match trouble {
-                Some(trouble) if !worker.is_ending() && !phase.is_terminal() => (waiting(trouble.reason, &trouble.message), Some(ended)),
+                Some(trouble) if !worker.is_ending() && !stage.phase.is_terminal() => (waiting(trouble.reason, &trouble.message), Some(ended)),
                 Some(_) | None => (ended, None),
             }
         }
-        Some(ContainerState::Created | ContainerState::Unknown) | None if is_over => (unknown(latest), None),
+        Some(ContainerState::Created | ContainerState::Unknown) | None if stage.is_over => (unknown(latest), None),
         Some(ContainerState::Created | ContainerState::Unknown) | None => match trouble.or(worker.refused.pod()) {
             Some(trouble) => (waiting(trouble.reason, &trouble.message), None),
-            None if !pod.spec.init_containers.is_empty() && !is_initialized(worker, pod) => (waiting("PodInitializing", ""), None),
+            None if !stage.is_initialized => (waiting("PodInitializing", ""), None),
             None => (waiting("ContainerCreating", ""), None),
         },
     }
@@ -163,9 +177,4 @@ fn unknown(latest: Option<&ContainerSeen>) -> Value {
     let message = if latest.is_some() { "The container could not be located when the pod was terminated" } else { "The container was never started" };
     let never = rfc3339::seconds(Wall(0).0);
     json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown", "message": message, "startedAt": never, "finishedAt": never } })
-}
-
-/// Whether a running container still is what the spec asks for.
-pub fn is_as_wanted(seen: &ContainerSeen, container: &Container) -> bool {
-    seen.annotations.get("io.kubernetes.container.hash").is_none_or(|hash| *hash == container_hash(container))
 }

@@ -80,8 +80,17 @@ impl View {
 
     fn in_runtime(&self, name: &str) -> impl Iterator<Item = &ContainerSeen> {
         let all = &self.pod.containers;
-        let first = self.by_name.partition_point(|place| *all[*place].name < *name);
-        self.by_name[first..].iter().map(|place| &all[*place]).take_while(move |container| container.name == name)
+        let is_before = |place: &usize| {
+            #[cfg(test)]
+            tests::COMPARED.with(|count| count.set(count.get() + 1));
+            *all[*place].name < *name
+        };
+        let first = self.by_name.partition_point(is_before);
+        self.by_name[first..].iter().map(|place| &all[*place]).take_while(move |container| {
+            #[cfg(test)]
+            tests::COMPARED.with(|count| count.set(count.get() + 1));
+            container.name == name
+        })
     }
 }
 
@@ -140,10 +149,17 @@ impl ContainerSeen {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::node) mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::node::ids::PodKey;
     use crate::node::now::Wall;
+
+    thread_local! {
+        /// Names compared to find containers, since the thread began.
+        pub static COMPARED: Cell<u64> = const { Cell::new(0) };
+    }
 
     fn pod(instances: &[(&str, u32, bool)]) -> PodSeen {
         let state = |ended| match ended {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::obey::Refused;
 use super::probe::Probes;
 use super::record::PodRecord;
+use super::render::Needs;
 use super::restart::BackOff;
 use super::view::View;
 use crate::node::ids::{ContainerId, OpId, PodKey, PodUid, SandboxId, Ticket};
@@ -29,6 +30,8 @@ pub struct Worker {
     /// Its newest metadata and the spec that is obeyed; `None` for a pod that only
     /// the runtime knows.
     pub pod: Option<Rc<Pod>>,
+    /// What the pod refers to.
+    pub needs: Needs,
     /// What of its newest object is not obeyed.
     pub refused: Refused,
     /// What shall become of it.
@@ -65,6 +68,10 @@ pub struct Worker {
     pub dirty: bool,
     /// When to plan again although nothing happened.
     pub wake: Option<(Mono, &'static str)>,
+    /// When the next probe is due.
+    pub probe_at: Option<Mono>,
+    /// It was among those that take room on the node.
+    pub weighs: bool,
     /// Volumes, cgroup and logs are gone.
     pub cleaned: bool,
     /// The disk knew it when this agent began.
@@ -207,6 +214,8 @@ pub struct Ending {
 /// What is remembered of a container between two looks.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
+    /// Hash of its name and image, as the spec has them.
+    pub hash: String,
     /// The image for the next start.
     pub image: Option<Image>,
     /// Waits between starts.
@@ -268,6 +277,7 @@ impl Worker {
             uid,
             key,
             pod,
+            needs: Needs::default(),
             refused: Refused::Nothing,
             fate,
             seen,
@@ -286,6 +296,8 @@ impl Worker {
             adopted: false,
             dirty: true,
             wake: None,
+            probe_at: None,
+            weighs: false,
             cleaned: false,
             restored: false,
             emptied: false,
@@ -325,6 +337,12 @@ impl Worker {
     /// The status as the cluster shall see it; null before there is one.
     pub fn status(&self) -> Value {
         self.status.as_ref().map_or(Value::Null, Packed::to_tree)
+    }
+
+    /// When and why to look at it although nothing happened.
+    pub fn next_wake(&self) -> Option<(Mono, &'static str)> {
+        let probe = self.probe_at.map(|at| (at, "probe"));
+        [self.wake, probe].into_iter().flatten().min()
     }
 
     /// Notes an event.

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::allowance::TOKENS;
 use crate::node::store::TokenKey;
 use crate::wire::kube::{Container, Pod};
+use crate::wire::resource::{Resource, kind};
 
 /// Objects of the pod's namespace, and tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// ConfigMaps.
-    pub config_maps: BTreeSet<String>,
-    /// Secrets, those with registry credentials among them.
-    pub secrets: BTreeSet<String>,
+    /// ConfigMaps, and secrets, those with registry credentials among them: their
+    /// names on the wire.
+    pub names: BTreeSet<String>,
     /// Tokens.
     pub tokens: BTreeSet<TokenRequest>,
 }
@@ -63,17 +63,18 @@ impl TokenRequest {
 /// All a pod refers to.
 pub fn needs(pod: &Pod) -> Needs {
     let mut needs = Needs::default();
-    needs.secrets.extend(pod.spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).filter(|name| !name.is_empty()));
-    pod.all_containers().for_each(|container| of_env(container, &mut needs));
+    let mut list = List { namespace: &pod.metadata.namespace, needs: &mut needs };
+    pod.spec.image_pull_secrets.iter().filter(|secret| !secret.name.is_empty()).for_each(|secret| list.secret(&secret.name));
+    pod.all_containers().for_each(|container| of_env(container, &mut list));
     let too_many_tokens = has_too_many_tokens(pod);
     for volume in &pod.spec.volumes {
-        needs.config_maps.extend(volume.config_map.iter().map(|volume| volume.name.clone()));
-        needs.secrets.extend(volume.secret.iter().map(|volume| volume.secret_name.clone()));
+        volume.config_map.iter().for_each(|volume| list.config_map(&volume.name));
+        volume.secret.iter().for_each(|volume| list.secret(&volume.secret_name));
         for source in volume.projected.iter().flat_map(|projected| &projected.sources) {
-            needs.config_maps.extend(source.config_map.iter().map(|source| source.name.clone()));
-            needs.secrets.extend(source.secret.iter().map(|source| source.name.clone()));
+            source.config_map.iter().for_each(|source| list.config_map(&source.name));
+            source.secret.iter().for_each(|source| list.secret(&source.name));
             let tokens = source.service_account_token.iter().filter(|_| !too_many_tokens);
-            needs.tokens.extend(tokens.map(|token| token_request(pod, &token.audience, token.expiration_seconds)));
+            list.needs.tokens.extend(tokens.map(|token| token_request(pod, &token.audience, token.expiration_seconds)));
         }
     }
     needs
@@ -84,6 +85,21 @@ pub(super) fn has_too_many_tokens(pod: &Pod) -> bool {
     let projected = pod.spec.volumes.iter().filter_map(|volume| volume.projected.as_ref());
     let sources = projected.flat_map(|projected| &projected.sources);
     sources.filter(|source| source.service_account_token.is_some()).count() > TOKENS
+}
+
+struct List<'a> {
+    namespace: &'a str,
+    needs: &'a mut Needs,
+}
+
+impl List<'_> {
+    fn config_map(&mut self, name: &str) {
+        self.needs.names.insert(Resource::new(self.namespace, kind::CONFIG_MAP, name).to_string());
+    }
+
+    fn secret(&mut self, name: &str) {
+        self.needs.names.insert(Resource::new(self.namespace, kind::SECRET, name).to_string());
+    }
 }
 
 /// The request behind a projected token.
@@ -99,13 +115,13 @@ pub(super) fn token_request(pod: &Pod, audience: &str, seconds: Option<i64>) -> 
     }
 }
 
-fn of_env(container: &Container, needs: &mut Needs) {
+fn of_env(container: &Container, list: &mut List<'_>) {
     for from in &container.env_from {
-        needs.config_maps.extend(from.config_map_ref.iter().map(|map| map.name.clone()));
-        needs.secrets.extend(from.secret_ref.iter().map(|secret| secret.name.clone()));
+        from.config_map_ref.iter().for_each(|map| list.config_map(&map.name));
+        from.secret_ref.iter().for_each(|secret| list.secret(&secret.name));
     }
     for source in container.env.iter().filter_map(|variable| variable.value_from.as_ref()) {
-        needs.config_maps.extend(source.config_map_key_ref.iter().map(|key| key.name.clone()));
-        needs.secrets.extend(source.secret_key_ref.iter().map(|key| key.name.clone()));
+        source.config_map_key_ref.iter().for_each(|key| list.config_map(&key.name));
+        source.secret_key_ref.iter().for_each(|key| list.secret(&key.name));
     }
 }

@@ -117,3 +117,40 @@ fn of_container(volumes: &BTreeSet<&str>, field: &str, container: &Container, li
         list.no(&format!("{field}.env[{index}].valueFrom.fileKeyRef"), variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::clock;
+    use crate::wire::kube;
+
+    /// The time for a pod of so many volumes, of the quickest of five tries.
+    fn time(volumes: usize) -> Duration {
+        let list = |part: &str| (0..volumes).map(|number| format!(r#"{{"name":"v{number}"{part}}}"#)).collect::<Vec<_>>().join(",");
+        let (all, mounted) = (list(r#","emptyDir":{}"#), list(r#","mountPath":"/v""#));
+        let json = format!(r#"{{"spec":{{"volumes":[{all}],"containers":[{{"name":"c","image":"i:1","volumeMounts":[{mounted}]}}]}}}}"#);
+        let pod: Pod = kube::read(&json).expect("a pod");
+        let tries = (0..5).map(|_| {
+            let begun = clock::monotonic();
+            assert_eq!(refusal(&pod), None);
+            clock::monotonic().saturating_sub(begun)
+        });
+        tries.min().expect("five")
+    }
+
+    #[test]
+    fn the_time_for_a_pod_is_linear_in_its_volumes() {
+        let (few, many) = (time(500), time(4000));
+        assert!(many < few * 32, "{few:?} for 500 volumes, {many:?} for 4000");
+    }
+
+    #[test]
+    fn many_refusals_are_counted() {
+        let volumes = (0..25).map(|number| format!(r#"{{"name":"v{number}","nfs":{{}}}}"#)).collect::<Vec<_>>().join(",");
+        let json = format!(r#"{{"spec":{{"volumes":[{volumes}],"containers":[{{"name":"c","image":"i:1"}}]}}}}"#);
+        let why = refusal(&kube::read(&json).expect("a pod")).expect("nfs is not supported");
+        assert!(why.starts_with("spec.volumes[0].nfs: ") && why.ends_with("; and 15 more"), "{why}");
+    }
+}
