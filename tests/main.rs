@@ -17,7 +17,7 @@ mod doctor;
 mod endings;
 #[cfg(feature = "cloud")]
 mod eviction;
-#[cfg(feature = "cloud")]
+#[cfg(all(feature = "cloud", feature = "edged", feature = "eventbus", feature = "broker", feature = "servicebus", feature = "dmi"))]
 #[path = "fuzz/replay.rs"]
 mod fuzz;
 #[cfg(feature = "cloud")]
@@ -42,7 +42,7 @@ mod requests;
 mod servicebus;
 #[cfg(feature = "cloud")]
 mod sim;
-#[cfg(feature = "cloud")]
+#[cfg(all(feature = "cloud", feature = "edged", feature = "eventbus", feature = "broker", feature = "servicebus", feature = "dmi"))]
 #[path = "fuzz/targets/mod.rs"]
 mod targets;
 #[cfg(feature = "cloud")]
