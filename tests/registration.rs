@@ -29,6 +29,7 @@ fn a_node_that_was_deleted_stays_away_until_the_cloud_has_forgotten_it() {
     world.delete_node();
     world.run(25 * SECOND);
     assert!(node(&world).is_none() && !world.cloud.is_connected("edge"), "it stays away");
+    assert!(world.warning().is_some_and(|warning| warning.contains("was deleted in the cluster; it registers again in")));
     world.run(15 * SECOND);
     assert!(world.node_ready() == Some("True") && uid(&world) != before);
     let dials = world.dials;

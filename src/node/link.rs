@@ -190,6 +190,11 @@ impl<P> Link<P> {
         self.hang_up();
     }
 
+    /// How long no session is opened, whatever happens.
+    pub fn stays_away(&self, now: Mono) -> Option<Duration> {
+        Some(self.not_before.since(now)).filter(|left| !left.is_zero())
+    }
+
     /// How many sessions the cloud has cut in a row, if that is no accident and
     /// not over.
     pub fn cuts(&self, now: Mono) -> Option<u32> {

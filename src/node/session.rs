@@ -31,7 +31,7 @@ impl Node {
         let was_up = self.link.session() == Some(session);
         if was_up {
             log::warn!(target: "edgehub", "the session with '{}' ended: {end}", self.settings.edgehub.websocket);
-        } else if self.link.last_end.as_ref() != Some(&end) {
+        } else if end != LinkEnd::HungUp && self.link.last_end.as_ref() != Some(&end) {
             log::warn!(target: "edgehub", "'{}' cannot be reached: {end}", self.settings.edgehub.websocket);
         }
         for forsaken in self.link.closed(now, session, end, &mut self.chance) {
@@ -40,7 +40,10 @@ impl Node {
             }
         }
         self.presence.closed();
-        if was_up && let Some(warning) = self.session_warning(now) {
+        if was_up
+            && self.link.stays_away(now.mono).is_none()
+            && let Some(warning) = self.session_warning(now)
+        {
             log::warn!(target: "edgehub", "{warning}");
         }
         self.count("link_losses");
@@ -56,8 +59,11 @@ impl Node {
 
     /// What people should know of a cloud that closes session after session.
     pub(super) fn session_warning(&self, now: Now) -> Option<String> {
-        let cuts = self.link.cuts(now.mono)?;
         let node = &self.settings.node.name;
+        if let Some(left) = self.link.stays_away(now.mono) {
+            return Some(format!("node '{node}' was deleted in the cluster; it registers again in {} s", left.as_secs().max(1)));
+        }
+        let cuts = self.link.cuts(now.mono)?;
         let name = self.presence.deleted.as_ref().map_or_else(|| format!("{node}.UID_OF_THE_DELETED_NODE"), |uid| format!("{node}.{uid}"));
         Some(format!(
             "CloudCore closed the last {cuts} sessions right after they opened. Probable cause: node '{node}' was deleted and registered again while its \
