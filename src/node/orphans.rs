@@ -148,7 +148,7 @@ impl Node {
         worker.dirty = true;
         if worker.pod.is_some() {
             let resource = Resource::new(&worker.key.namespace, kind::POD, &worker.key.name);
-            log::info!(target: "metamanager", "pod '{resource}' of uid '{uid}' is gone from the cluster: its delete was lost");
+            log::info!(target: "metamanager", "pod '{resource}' of uid '{uid}' is gone from the cluster");
             self.forget_object(now, &resource, uid.as_str(), 0);
         }
     }

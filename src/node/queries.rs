@@ -45,8 +45,9 @@ impl Node {
 
     /// A request brought nothing: it is repeated later, and its reason told once.
     pub(super) fn request_failed(&mut self, now: Now, key: RequestKey, error: Refused) {
-        let is_optional = error.is_not_found() && matches!(key, RequestKey::Object(_));
-        let level = if is_optional { log::Level::Debug } else { log::Level::Warn };
+        // An object may be optional, and a pod that is deleted at once is reported last.
+        let is_usual = error.is_not_found() && matches!(key, RequestKey::Object(_) | RequestKey::PodStatus(_));
+        let level = if is_usual { log::Level::Debug } else { log::Level::Warn };
         let text = format!("{key}: {error}; it is repeated with increasing delays");
         if self.requests.failed(now, key, error, &mut self.chance) {
             log::log!(target: "metamanager", level, "{text}");
