@@ -21,7 +21,7 @@
 //! | `servicebus` | shell: HTTP between apps and the cloud |
 //! | `dmi` | shell: mappers, gRPC both ways |
 //! | `broker` | an MQTT broker of our own: a pure router and its sockets |
-//! | [`host`] | clock, chance, tasks, signals, log, local socket, TLS, gRPC; knows nothing of ours |
+//! | [`host`] | clock, chance, tasks, signals, log, local socket, files below a directory without links, TLS, gRPC; knows nothing of ours |
 //! | `cloud` | the stand-in for one bench: CloudHub and a folder of manifests |
 //!
 //! ## Who may know whom

@@ -44,7 +44,7 @@ pub enum Key {
     Registration,
     /// That an earlier store was lost and the cloud has not told of all pods since.
     StoreLost,
-    /// A device.
+    /// A device of this node, beside its properties.
     Device(DeviceId),
     /// A property of a device, by the property's name.
     Property(DeviceId, Text),
@@ -56,7 +56,7 @@ pub enum Key {
     Subscription(String),
     /// A path of the cloud that apps on this node may call.
     Target(String),
-    /// A mapper.
+    /// A mapper that has registered, by the name it gave.
     Mapper(MapperName),
     /// A Kubernetes Event that waits for the cloud.
     Event(Sequence),
@@ -89,7 +89,7 @@ pub struct TokenKey {
     pub seconds: i64,
 }
 
-/// A row.
+/// What is stored under a [`Key`]; each variant belongs to the key of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Row {
     /// JSON of an object, in the form that `Incoming` makes of it.
@@ -102,21 +102,21 @@ pub enum Row {
     Registration(String),
     /// Why the earlier store was lost.
     StoreLost(String),
-    /// A device.
+    /// State, description and attributes of a device.
     Device(DeviceRow),
-    /// A property of a device.
+    /// Type, desired and reported value of a property.
     Property(PropertyRow),
     /// What the cloud has confirmed of a property.
     Confirmed(ConfirmedRow),
-    /// A user message.
+    /// A user message and when it came.
     Upload(UploadRow),
     /// A subscription; its filter is all there is.
     Subscription,
     /// A target; its path is all there is.
     Target,
-    /// A mapper.
+    /// Where a mapper listens, and which devices and models it surely knows.
     Mapper(MapperRow),
-    /// A Kubernetes Event.
+    /// A Kubernetes Event as JSON, and whether the cloud is to create or update it.
     Event(EventRow),
     /// When a pod began and what of it has ended.
     PodRecord(PodRecord),
