@@ -38,6 +38,8 @@ mod recovery;
 mod registration;
 #[cfg(feature = "cloud")]
 mod requests;
+#[cfg(feature = "cloud")]
+mod restarts;
 #[cfg(feature = "servicebus")]
 mod servicebus;
 #[cfg(feature = "cloud")]

@@ -195,7 +195,7 @@ fn another_image_is_pulled_at_once() {
         world.run(1800 * SECOND);
         assert!(world.runtime.starts.is_empty());
         world.edit_pod("p", |pod| set(pod, &format!("/spec/{part}/0/image"), json!("busybox:2")));
-        world.run(2 * SECOND);
+        world.run(SECOND);
         assert_eq!(world.runtime.starts.get(&("p".to_owned(), "t".to_owned())), Some(&1), "{part}");
     }
 }

@@ -137,8 +137,8 @@ impl Worker {
         made.is_none_or(|made| wanted.is_none_or(|wanted| wanted.is_empty() || made == wanted))
     }
 
-    /// What is remembered of a container is so of its image: another one has its
-    /// own back-off, and is not started from what was pulled for the one before.
+    /// What is remembered of a container is so of its image: another one is not
+    /// started from what was pulled for the one before.
     fn forget_outdated(&mut self, before: &Pod, pod: &Pod) {
         for container in pod.all_containers() {
             let Some(old) = before.container(&container.name) else { continue };
@@ -151,7 +151,6 @@ impl Worker {
             let memory = self.memory(&container.name);
             memory.image = None;
             memory.trouble = None;
-            memory.restarts = BackOff::default();
             memory.creates = BackOff::default();
         }
     }

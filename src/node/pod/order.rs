@@ -3,9 +3,8 @@
 //!
 //! Source: edge-node.md 1.7 and 1.8.
 
-use super::restart::BackOff;
 use super::worker::Worker;
-use crate::node::now::{Mono, Now, Wall};
+use crate::node::now::{Mono, Now};
 use crate::node::runtime::ContainerState;
 use crate::wire::kube::{Container, Pod, RestartPolicy};
 
@@ -72,14 +71,14 @@ fn init_is_done(worker: &Worker, container: &Container) -> bool {
 
 fn init_turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Turn {
     let sidecar = container.is_sidecar();
-    let Some(seen) = worker.seen.current(&container.name) else { return barred(worker, container, now) };
+    let Some(seen) = worker.seen.current(&container.name) else { return start(worker, container, now) };
     match &seen.state {
         ContainerState::Created => Turn::Replace,
         ContainerState::Running { .. } | ContainerState::Unknown if sidecar && worker.is_started(seen) => Turn::Pass,
         ContainerState::Running { .. } | ContainerState::Unknown => Turn::Block,
         ContainerState::Exited(exit) if exit.code == 0 && !sidecar => Turn::Pass,
         ContainerState::Exited(_) if pod.spec.restart_policy == RestartPolicy::Never && !sidecar => Turn::Failed,
-        ContainerState::Exited(exit) => after_exit(worker, container, exit.finished, now),
+        ContainerState::Exited(_) => start(worker, container, now),
     }
 }
 
@@ -88,14 +87,14 @@ fn turn(worker: &Worker, container: &Container, policy: RestartPolicy, now: Now)
         // After a new sandbox a container that was done stays done.
         return match worker.seen.latest(&container.name).and_then(|seen| seen.exit()) {
             Some(exit) if !restarts(policy, exit.code) => Turn::Pass,
-            Some(_) | None => barred(worker, container, now),
+            Some(_) | None => start(worker, container, now),
         };
     };
     match &seen.state {
         ContainerState::Created => Turn::Replace,
         ContainerState::Running { .. } | ContainerState::Unknown => Turn::Pass,
         ContainerState::Exited(exit) if !restarts(policy, exit.code) => Turn::Pass,
-        ContainerState::Exited(exit) => after_exit(worker, container, exit.finished, now),
+        ContainerState::Exited(_) => start(worker, container, now),
     }
 }
 
@@ -108,18 +107,16 @@ pub fn restarts(policy: RestartPolicy, code: i32) -> bool {
     }
 }
 
-fn after_exit(worker: &Worker, container: &Container, finished: Wall, now: Now) -> Turn {
+/// A start that is due, unless its last end is too new, or a failed pull or
+/// create bars it.
+fn start(worker: &Worker, container: &Container, now: Now) -> Turn {
     let memory = worker.containers.get(&container.name);
-    match memory.map_or(Ok(()), |memory| memory.restarts.check(now, finished)) {
-        Ok(()) => barred(worker, container, now),
-        Err((until, wait)) => Turn::Wait { until, seconds: wait.as_secs() },
+    let back_off = memory.map(|memory| memory.restarts.of(&container.image)).unwrap_or_default();
+    let last = worker.seen.shown_end(&container.name);
+    if let Some(Err((until, wait))) = last.map(|exit| back_off.check(now, exit.finished)) {
+        return Turn::Wait { until, seconds: wait.as_secs() };
     }
-}
-
-/// A start that is due, unless a failed pull or create bars it.
-fn barred(worker: &Worker, container: &Container, now: Now) -> Turn {
-    let pull = worker.pulls.get(&container.image).map_or(Mono(0), BackOff::until);
-    let create = worker.containers.get(&container.name).map_or(Mono(0), |memory| memory.creates.until());
-    let until = pull.max(create);
+    let create = memory.map_or(Mono(0), |memory| memory.creates.until());
+    let until = worker.pulls.of(&container.image).until().max(create);
     if until > now.mono { Turn::Wait { until, seconds: 0 } } else { Turn::Start }
 }

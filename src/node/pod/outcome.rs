@@ -107,7 +107,7 @@ impl Worker {
                 };
                 self.note(false, "Pulled", message, Some(&name));
                 let wanted = self.image_of(&name).to_owned();
-                self.pulls.remove(&wanted);
+                self.pulls.reset(&wanted);
                 let memory = self.memory(&name);
                 memory.image = Some(image);
                 memory.trouble = None;
@@ -115,11 +115,7 @@ impl Worker {
             (Doing::Start(name), outcome) => {
                 self.note(false, "Created", format!("Created container: {name}"), Some(&name));
                 self.note(false, "Started", format!("Started container {name}"), Some(&name));
-                let counts = !self.is_outdated(&name);
                 let memory = self.memory(&name);
-                if counts {
-                    memory.restarts.count(now);
-                }
                 memory.creates = BackOff::default();
                 memory.image = None;
                 memory.trouble = None;
@@ -138,12 +134,6 @@ impl Worker {
         }
     }
 
-    /// The newest instance was made from a spec that is not obeyed any more: it is
-    /// none of the present one's restarts.
-    fn is_outdated(&self, name: &str) -> bool {
-        self.seen.latest(name).is_some_and(|seen| !self.is_as_wanted(seen))
-    }
-
     fn image_of(&self, container: &str) -> &str {
         self.pod.as_ref().and_then(|pod| pod.container(container)).map_or("", |spec| &spec.image)
     }
@@ -155,9 +145,13 @@ impl Worker {
             Doing::Start(name) => {
                 let reason = if at == FailedAt::Create { "CreateContainerError" } else { "RunContainerError" };
                 self.note(true, "Failed", format!("Error: {message}"), Some(&name));
+                // One that was made and did not start has ended: the next waits as after
+                // any end.
+                let has_ended = at == FailedAt::Start && self.seen.latest(&name).is_some_and(|seen| seen.exit().is_some());
                 let memory = self.memory(&name);
-                memory.creates.count(now);
-                memory.restarts.count(now);
+                if !has_ended {
+                    memory.creates.count(now);
+                }
                 memory.image = None;
                 memory.trouble = Some(Trouble { reason, message });
             }
@@ -218,7 +212,7 @@ impl Worker {
             if reason == "ErrImageNeverPull" { message.clone() } else { format!("Failed to pull image \"{image}\": {message}") },
             Some(name),
         );
-        self.pulls.entry(image).or_default().count(now);
+        self.pulls.of_mut(now, &image).count(now);
         self.memory(name).trouble = Some(Trouble { reason, message });
     }
 }

@@ -248,7 +248,7 @@ fn containers(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Ne
     let mut wake = None;
     for (container, turn) in order::turns(worker, pod, now) {
         match turn {
-            Turn::Start => match start(worker, pod, container, world) {
+            Turn::Start => match start(worker, pod, container, world, now) {
                 Some(next) => return next,
                 None => worker.wake_at(now.mono + LOOK_AGAIN, "missing object"),
             },
@@ -296,7 +296,7 @@ fn back_off(worker: &mut Worker, container: &Container, seconds: u64) {
 
 /// Another container of the pod has the same image, and could not pull it.
 fn pull_back_off(worker: &mut Worker, container: &Container) {
-    if worker.pulls.contains_key(&container.image) && worker.trouble_of(&container.name).is_none() {
+    if worker.pulls.has(&container.image) && worker.trouble_of(&container.name).is_none() {
         let message = format!("Back-off pulling image \"{}\"", container.image);
         worker.note(true, "BackOff", message.clone(), Some(&container.name));
         worker.memory(&container.name).trouble = Some(Trouble { reason: "ImagePullBackOff", message });
@@ -332,7 +332,7 @@ fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Op
 }
 
 /// The image first, then the container. `None` when an object is missing.
-fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_>) -> Option<Next> {
+fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_>, now: Now) -> Option<Next> {
     let context = world.context(worker, pod);
     let sandbox = render::sandbox(&context, worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt));
     let Some(image) = worker.containers.get(&container.name).and_then(|memory| memory.image.clone()) else {
@@ -367,6 +367,10 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
         mount_points: rendered.mount_points,
         replaces,
     };
+    if let Some(finished) = worker.seen.shown_end(&container.name).map(|exit| exit.finished) {
+        let restarts = &mut worker.memory(&container.name).restarts;
+        restarts.of_mut(now, &container.image).count_restart(now, finished);
+    }
     Some(Next::Do(Step::Start(Box::new(start)), Doing::Start(container.name.clone())))
 }
 

@@ -105,7 +105,9 @@ impl Worker {
             && !self.is_ending()
         {
             let grace = pod.container(&name).and_then(|spec| probe_of(spec, kind)).and_then(|probe| probe.termination_grace_period_seconds);
-            self.memory(&name).kill = Some(Kill { why: format!("Container {name} failed {} probe, will be restarted", kind.as_str().to_lowercase()), grace });
+            let what = if pod.spec.init_containers.iter().any(|spec| spec.name == name) { "Init container" } else { "Container" };
+            let why = format!("{what} {name} failed {} probe, will be restarted", kind.as_str().to_lowercase());
+            self.memory(&name).kill = Some(Kill { why, grace });
         }
     }
 }

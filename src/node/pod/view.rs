@@ -72,6 +72,11 @@ impl View {
         self.instances(name).find_map(|seen| Some((seen, seen.exit()?)))
     }
 
+    /// How the newest instance ended that the runtime shows ended.
+    pub fn shown_end(&self, name: &str) -> Option<&Exit> {
+        self.in_runtime(name).find_map(ContainerSeen::exit)
+    }
+
     fn instances(&self, name: &str) -> impl Iterator<Item = &ContainerSeen> {
         let forgotten = self.forgotten.get(name);
         let is_newer = move |seen: &&ContainerSeen| forgotten.is_none_or(|forgotten| seen.restarts > forgotten.restarts);

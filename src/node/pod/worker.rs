@@ -12,7 +12,7 @@ use super::obey::Refused;
 use super::probe::Probes;
 use super::record::PodRecord;
 use super::render::Needs;
-use super::restart::BackOff;
+use super::restart::{BackOff, ByImage};
 use super::view::View;
 use crate::node::ids::{ContainerId, OpId, PodKey, PodUid, SandboxId, Ticket};
 use crate::node::now::{Mono, Now, Wall};
@@ -50,8 +50,8 @@ pub struct Worker {
     pub trouble: Option<Trouble>,
     /// Waits of the whole pod after failures, by what failed.
     pub retries: BTreeMap<Stage, BackOff>,
-    /// Waits between pulls, by image.
-    pub pulls: BTreeMap<String, BackOff>,
+    /// Waits between pulls.
+    pub pulls: ByImage,
     /// Waits between one sandbox and the next.
     pub sandboxes: BackOff,
     /// Since it is ending: the grace it was given, and when that is over.
@@ -218,8 +218,8 @@ pub struct Memory {
     pub hash: String,
     /// The image for the next start.
     pub image: Option<Image>,
-    /// Waits between starts.
-    pub restarts: BackOff,
+    /// Waits between an end and the next start.
+    pub restarts: ByImage,
     /// Waits after failures to create or start it.
     pub creates: BackOff,
     /// Why it does not run.
@@ -287,7 +287,7 @@ impl Worker {
             prepared: None,
             trouble: None,
             retries: BTreeMap::new(),
-            pulls: BTreeMap::new(),
+            pulls: ByImage::default(),
             sandboxes: BackOff::default(),
             ending: None,
             unsure: false,
