@@ -202,3 +202,89 @@ fn rules_reach_the_broker_and_what_comes_up_is_kept() {
     bench.cut();
     assert!(bench.cloud.say(now, None, saying(operation::SUBSCRIBE, Value::Null)).is_err(), "it would be lost");
 }
+
+fn config_map(own: &str) -> Value {
+    json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": own }, "data": { "a": "1" } })
+}
+
+/// The folder has this now: file and object each.
+fn follow(bench: &mut Bench, files: &[(&str, Value)]) {
+    let now = bench.now();
+    let alive: Vec<_> = files.iter().map(|(file, object)| bench.cloud.apply_from(now, object.clone(), file).expect("it is served")).collect();
+    bench.cloud.prune(now, &alive);
+    bench.listen();
+}
+
+#[test]
+fn the_folder_takes_back_only_what_it_brought() {
+    let mut bench = Bench::new();
+    let has = |bench: &Bench, own: &str| bench.cloud.objects().get(&name("configmap", "default", own)).is_some();
+    bench.apply(&config_map("applied"));
+    bench.apply(&config_map("first-applied"));
+    bench.apply(&model());
+    bench.apply(&thermometer("1"));
+    let twin = json!({ "twin": { "setpoint": { "actual": { "value": "1" } } } });
+    for _ in 0..2 {
+        bench.report("device/default/t/twin/edge_updated", &twin);
+    }
+    let files = ["brought", "first-applied", "then-applied"].map(|own| ("a.yaml", config_map(own)));
+    follow(&mut bench, &files);
+    bench.apply(&config_map("then-applied"));
+    // Another file changes, one is renamed, and the stand-in starts again.
+    follow(&mut bench, &files.clone().map(|(_, object)| ("b.yaml", object)));
+    let state = serde_json::to_string(&bench.cloud).expect("it can be written");
+    bench.cloud = serde_json::from_str::<Cluster>(&state).expect("as it was written").salted(8);
+    follow(&mut bench, &files.clone().map(|(_, object)| ("b.yaml", object)));
+    assert!(["applied", "brought", "first-applied", "then-applied"].iter().all(|own| has(&bench, own)));
+    follow(&mut bench, &[("c.yaml", config_map("unrelated"))]);
+    for (own, stays) in [("applied", true), ("first-applied", true), ("then-applied", true), ("unrelated", true), ("brought", false)] {
+        assert_eq!(has(&bench, own), stays, "{own}");
+    }
+    let status = bench.cloud.objects().get(&name(DEVICE_STATUS, "default", "t")).expect("its device is there");
+    assert_eq!(status["status"]["twins"][0]["reported"]["value"], "1");
+    follow(&mut bench, &[]);
+    assert!(!has(&bench, "unrelated") && has(&bench, "applied"));
+}
+
+#[test]
+fn an_object_that_was_read_and_applied_again_is_not_of_the_folder() {
+    let mut bench = Bench::new();
+    follow(&mut bench, &[("a.yaml", config_map("read"))]);
+    let read = bench.cloud.objects().get(&name("configmap", "default", "read")).expect("it was brought").clone();
+    let mut copy = config_map("copy");
+    copy["metadata"]["annotations"] = read["metadata"]["annotations"].clone();
+    bench.apply(&copy);
+    follow(&mut bench, &[]);
+    assert!(bench.cloud.objects().get(&name("configmap", "default", "copy")).is_some());
+}
+
+/// Time passes as the stand-in asks for it, and no pod lives.
+fn pods_made(bench: &mut Bench, time: Duration) -> usize {
+    let end = bench.millis + i64::try_from(time.as_millis()).expect("small");
+    let mut made = std::collections::BTreeSet::new();
+    while bench.millis < end {
+        let pods: Vec<_> = bench.cloud.objects().of("pod").map(|(name, pod)| (name.clone(), pod["metadata"]["uid"].to_string())).collect();
+        for (pod, uid) in pods {
+            made.insert(uid);
+            // The oldest of many that failed may be gone by now.
+            let _ = bench.cloud.edit(bench.now(), &pod, |pod| pod["status"]["phase"] = "Failed".into());
+        }
+        bench.listen();
+        bench.millis = bench.cloud.deadline(bench.now()).clamp(bench.millis + 1, end);
+        bench.cloud.on_deadline(bench.now());
+    }
+    made.len()
+}
+
+#[test]
+fn a_node_that_refuses_all_pods_is_not_flooded() {
+    let mut bench = Bench::new();
+    let node = json!({ "metadata": { "name": "edge-go" }, "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+    bench.cloud.create_node(bench.now(), node);
+    let template = json!({ "metadata": { "labels": { "a": "hp" } }, "spec": { "containers": [{ "name": "c", "image": "busybox:1.36" }] } });
+    bench.apply(&json!({ "kind": "Deployment", "apiVersion": "apps/v1", "metadata": { "name": "hp" }, "spec": { "template": template } }));
+    let first = pods_made(&mut bench, Duration::from_secs(90));
+    assert!((3..=5).contains(&first), "{first} pods in 90 s");
+    let later = pods_made(&mut bench, Duration::from_secs(3600));
+    assert!((12..=30).contains(&later), "{later} pods in an hour, those counted that were kept");
+}

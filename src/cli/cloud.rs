@@ -215,11 +215,7 @@ impl Cloud {
                 Ok(())
             })?,
             Command::Get(get) => get.run(&socket)?,
-            Command::Apply(apply) => {
-                for manifest in manifests::read(&apply.file).map_err(|why| Failure::new(format!("{}: {why}", apply.file.display())))? {
-                    tell(json!({ "apply": manifest }))?;
-                }
-            }
+            Command::Apply(apply) => return apply.run(tell),
             Command::Delete(delete) => {
                 let namespace = if delete.kind.starts_with("node") { "" } else { &delete.namespace };
                 tell(json!({ "delete": { "kind": singular(&delete.kind), "namespace": namespace, "name": delete.name, "grace": delete.grace } }))?;
@@ -263,6 +259,26 @@ fn singular(kind: &str) -> String {
     match kind.strip_suffix("statuses").or_else(|| kind.strip_suffix("status")) {
         Some(of) => format!("{of}status"),
         None => kind.trim_end_matches('s').to_owned(),
+    }
+}
+
+impl Apply {
+    /// Applies what can be applied, and tells of each object that cannot.
+    fn run(self, tell: impl Fn(Value) -> Result<(), Failure>) -> Result<Exit, Failure> {
+        let objects = manifests::read(&self.file).map_err(|why| Failure::new(format!("{}: {why}", self.file.display())))?;
+        let mut exit = Exit::Ok;
+        for object in objects {
+            let title = manifests::title_of(&object);
+            match tell(json!({ "apply": object })) {
+                Ok(()) => {}
+                Err(Failure(Exit::Failed, why)) => {
+                    eprintln!("selvedge: {}: {title}: {why}", self.file.display());
+                    exit = Exit::Failed;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(exit)
     }
 }
 

@@ -18,8 +18,8 @@ use crate::wire::application::{ANSWERED, DYNAMIC_CONTROLLER, METASERVER};
 use crate::wire::message::{DEVICE_CONTROLLER, EDGE_CONTROLLER, Header, Message, RESOURCE, Route, TWIN, operation, raw, string};
 use crate::wire::resource::kind;
 
-/// Annotation of objects that come from a folder: the file.
-pub const FROM: &str = "selvedge.io/manifest";
+/// Annotation of objects that a folder brought: the file.
+const FROM: &str = "selvedge.io/manifest";
 /// Kinds that people may apply.
 const SERVED: [&str; 6] = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET, kind::DEVICE, kind::DEVICE_MODEL];
 /// Changes kept for those who watch.
@@ -54,12 +54,16 @@ pub struct Cluster {
     salt: u32,
     #[serde(skip)]
     news: VecDeque<Change>,
+    /// When a Deployment may make its next pod; milliseconds since the epoch.
+    #[serde(skip)]
+    workloads_due: Option<i64>,
 }
 
 impl Cluster {
     /// A new run: `salt` tells its messages from those of others.
     pub fn salted(mut self, salt: u32) -> Self {
         self.salt = salt;
+        self.workloads_due = Some(0);
         self.objects.continued();
         self
     }
@@ -236,8 +240,19 @@ impl Cluster {
     }
 
     /// Creates an object or changes what is described of it, as `kubectl apply`
-    /// would.
+    /// does. An object of the folder is the folder's no more.
     pub fn apply(&mut self, now: Now, manifest: Value) -> Result<Name, Refusal> {
+        self.apply_as(now, manifest, None)
+    }
+
+    /// The same with an object of a file in the folder. What it creates goes when
+    /// the folder no longer has it; what was there before does not.
+    pub fn apply_from(&mut self, now: Now, manifest: Value, file: &str) -> Result<Name, Refusal> {
+        self.apply_as(now, manifest, Some(file))
+    }
+
+    fn apply_as(&mut self, now: Now, mut manifest: Value, file: Option<&str>) -> Result<Name, Refusal> {
+        mark(&mut manifest, None);
         let meta = &manifest["metadata"];
         let of = manifest["kind"].as_str().unwrap_or_default().to_lowercase();
         let namespace = meta["namespace"].as_str().unwrap_or("default").to_owned();
@@ -248,10 +263,14 @@ impl Cluster {
         if own.2.is_empty() {
             return Err(Refusal::invalid(&own, "has no metadata.name"));
         }
-        let manifest = if of == kind::SECRET { encoded(manifest) } else { manifest };
+        let mut manifest = if of == kind::SECRET { encoded(manifest) } else { manifest };
         if self.objects.get(&own).is_some() {
-            self.change(&own, &manifest)?;
-        } else if of == kind::POD {
+            self.change(&own, &manifest, file)?;
+            self.settle(now);
+            return Ok(own);
+        }
+        mark(&mut manifest, file);
+        if of == kind::POD {
             let suffix = self.suffix();
             workloads::create_pod(&mut self.objects, now.wall, &own, manifest, &suffix)?;
         } else {
@@ -262,13 +281,15 @@ impl Cluster {
     }
 
     /// Of a pod that is there, only images and metadata can change.
-    fn change(&mut self, own: &Name, manifest: &Value) -> Result<(), Refusal> {
+    fn change(&mut self, own: &Name, manifest: &Value, file: Option<&str>) -> Result<(), Refusal> {
         self.objects.update(own, |object| {
+            let file = file.filter(|_| is_from_folder(object));
             for part in ["labels", "annotations"] {
                 if manifest["metadata"][part].is_object() {
                     object["metadata"][part] = manifest["metadata"][part].clone();
                 }
             }
+            mark(object, file);
             if own.0 == kind::POD {
                 images(&mut object["spec"], &manifest["spec"]);
                 return;
@@ -311,8 +332,9 @@ impl Cluster {
     }
 
     /// When to come back; monotonic milliseconds.
-    pub fn deadline(&self) -> i64 {
-        self.hub.deadline()
+    pub fn deadline(&self, now: Now) -> i64 {
+        let workloads = self.workloads_due.map(|due| now.mono + (due - now.wall).max(0));
+        workloads.into_iter().chain([self.hub.deadline()]).min().unwrap_or(i64::MAX)
     }
 
     /// That instant came.
@@ -321,7 +343,18 @@ impl Cluster {
             let verb = if missing.gone { operation::DELETE } else { operation::UPDATE };
             self.send(now, &missing.node, EDGE_CONTROLLER, verb, &missing.name, &missing.object);
         }
+        if self.workloads_due.is_some_and(|due| due <= now.wall) {
+            self.step_workloads(now);
+        }
         self.settle(now);
+    }
+
+    fn step_workloads(&mut self, now: Now) {
+        let (objects, counter) = (&mut self.objects, &mut self.counter);
+        self.workloads_due = workloads::step(objects, now.wall, &mut || {
+            *counter += 1;
+            suffix(*counter)
+        });
     }
 
     /// Changes lead to messages and to others, until nothing changes.
@@ -339,11 +372,7 @@ impl Cluster {
                 }
                 self.news.push_back(change);
             }
-            let (objects, counter) = (&mut self.objects, &mut self.counter);
-            workloads::step(objects, now.wall, &mut || {
-                *counter += 1;
-                suffix(*counter)
-            });
+            self.step_workloads(now);
         }
     }
 
@@ -405,11 +434,10 @@ impl Cluster {
 
     /// Objects that a folder no longer has go; `alive` are those it has.
     pub fn prune(&mut self, now: Now, alive: &[Name]) {
-        let from_folder = |object: &Value| object["metadata"]["annotations"][FROM].is_string();
         let gone: Vec<Name> = SERVED
             .iter()
             .flat_map(|of| self.objects.of(of))
-            .filter(|(name, object)| from_folder(object) && !alive.contains(name))
+            .filter(|(name, object)| is_from_folder(object) && !alive.contains(name))
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
@@ -425,6 +453,20 @@ impl Cluster {
             let _ = self.objects.create(now.wall, own, json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": { "ca.crt": pem } }));
         }
         self.settle(now);
+    }
+}
+
+fn is_from_folder(object: &Value) -> bool {
+    object["metadata"]["annotations"][FROM].is_string()
+}
+
+/// Notes the file that an object is from, or that it is from none.
+fn mark(object: &mut Value, file: Option<&str>) {
+    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    match file {
+        Some(file) if meta.get("annotations").is_some_and(Value::is_object) => meta["annotations"][FROM] = file.into(),
+        Some(file) => drop(meta.insert("annotations".to_owned(), json!({ FROM: file }))),
+        None => drop(meta.get_mut("annotations").and_then(Value::as_object_mut).and_then(|map| map.remove(FROM))),
     }
 }
 

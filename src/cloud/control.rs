@@ -67,7 +67,7 @@ async fn converse(stream: UnixStream, stand: &Stand) -> std::io::Result<()> {
             json!({ "items": items })
         }
         Ok(Question::Token) => json!({ "token": stand.authority.join_token(now().wall) }),
-        Ok(Question::Apply(manifest)) => told(stand.apply(manifest).map(|name| json!({ "applied": name }))),
+        Ok(Question::Apply(manifest)) => told(stand.act(|cluster| cluster.apply(now(), manifest)).map(|name| json!({ "applied": name }))),
         Ok(Question::Delete { kind, namespace, name, grace }) => {
             let own = objects::name(&kind, &namespace, &name);
             told(stand.act(|cluster| cluster.delete(now(), &own, grace)).map(|()| json!({ "deleted": own })))

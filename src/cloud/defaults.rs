@@ -35,6 +35,9 @@ pub fn pod(spec: &mut Value, suffix: &str) {
     for list in ["initContainers", "containers"] {
         spec[list].as_array_mut().into_iter().flatten().for_each(container);
     }
+    if spec["hostNetwork"] == true {
+        ports_are_host_ports(spec);
+    }
     spec["volumes"].as_array_mut().into_iter().flatten().for_each(volume);
     tolerate(spec);
     kube::drop_nulls(spec);
@@ -68,6 +71,18 @@ fn container(container: &mut Value) {
         default(port, "protocol", json!("TCP"));
     }
     limits_are_requests(&mut container["resources"]);
+}
+
+/// In the node's network, a container's port is a port of the node.
+fn ports_are_host_ports(spec: &mut Value) {
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            for port in container["ports"].as_array_mut().into_iter().flatten() {
+                let own = port["containerPort"].clone();
+                default(port, "hostPort", own);
+            }
+        }
+    }
 }
 
 fn limits_are_requests(resources: &mut Value) {

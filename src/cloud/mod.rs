@@ -3,8 +3,9 @@
 //! one. At scale the cloud is Kubernetes with CloudCore; this never is.
 //!
 //! `cluster` and what it is made of (`hub`, `controller`, `applications`,
-//! `workloads`, `devices`, `router`, `objects`) are pure; `https`, `websocket`, `manifests` and `control` touch
-//! the world.
+//! `workloads`, `rollout`, `scheduler`, `devices`, `router`, `objects`) and
+//! `yaml` are pure; `https`, `websocket`, `manifests` and `control` touch the
+//! world.
 
 mod applications;
 mod authority;
@@ -19,9 +20,12 @@ pub mod hub;
 pub mod manifests;
 pub mod merge;
 pub mod objects;
+mod rollout;
 pub mod router;
+mod scheduler;
 mod websocket;
 pub mod workloads;
+mod yaml;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,7 +38,6 @@ use futures_lite::future;
 use futures_rustls::TlsAcceptor;
 use futures_rustls::rustls::server::WebPkiClientVerifier;
 use futures_rustls::rustls::{self, RootCertStore, ServerConfig};
-use serde_json::Value;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 use smol::net::{TcpListener, TcpStream};
@@ -205,10 +208,6 @@ impl Stand {
     fn received(&self, session: Session, message: &Message) {
         self.act(|cluster| cluster.received(now(), session, message, &self.authority));
     }
-
-    fn apply(&self, manifest: Value) -> Result<objects::Name, objects::Refusal> {
-        self.act(|cluster| cluster.apply(now(), manifest))
-    }
 }
 
 /// Runs the stand-in until a signal ends it; `ready` is called when nodes may
@@ -290,7 +289,7 @@ async fn accept<F: Future<Output = Result<(), String>> + 'static>(
 /// Comes back to the cluster when it asked for it.
 async fn keep_time(stand: Rc<Stand>) {
     loop {
-        let wait = stand.cluster.borrow().deadline() - now().mono;
+        let wait = stand.cluster.borrow().deadline(now()) - now().mono;
         let sleep = async {
             Timer::after(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
             true

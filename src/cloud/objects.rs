@@ -91,6 +91,12 @@ pub fn version(object: &Value) -> u64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
+/// When an object was created, milliseconds since the epoch; 0 if it does not
+/// say.
+pub fn created(object: &Value) -> i64 {
+    object["metadata"]["creationTimestamp"].as_str().and_then(rfc3339::parse).unwrap_or(0)
+}
+
 /// Status of a condition of an object.
 pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()

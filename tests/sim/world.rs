@@ -392,7 +392,7 @@ impl World {
             self.drain();
             let event = self.events.keys().next().map(|(at, _)| *at);
             let node = self.node.as_ref().and_then(Node::deadline).map(|(at, _)| at.0.div_ceil(1_000_000));
-            let cloud = u64::try_from(self.cloud.deadline()).expect("after the start");
+            let cloud = u64::try_from(self.cloud.deadline(self.cloud_now())).expect("after the start");
             let next = [event, node, Some(cloud)].into_iter().flatten().min().unwrap_or(end).max(self.millis);
             if next >= end {
                 self.millis = end;
