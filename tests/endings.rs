@@ -6,6 +6,7 @@ use selvedge::cloud::objects::condition;
 use serde_json::{Value, json};
 
 use crate::sim::World;
+use crate::sim::answer::Answer;
 use crate::sim::world::Network;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -202,4 +203,45 @@ fn an_end_that_only_the_cloud_knows_is_not_overwritten() {
     world.delete("p", None);
     world.run(5 * SECOND);
     assert!(world.pod("p").is_none() && world.directories().is_empty());
+}
+
+/// Whatever is asked and answered in which order: the statuses a watcher sees.
+#[test]
+fn a_terminal_phase_is_never_taken_back() {
+    for seed in 0..200 {
+        let mut world = World::ready(seed);
+        let code = ["0", "1"][usize::try_from(world.pick(2)).expect("small")];
+        let stops = ["runs", "ignores"][usize::try_from(world.pick(2)).expect("small")];
+        let sidecar = json!({ "name": "s", "image": "busybox:1", "restartPolicy": "Always", "command": [stops] });
+        let init = if world.pick(2) == 0 { json!([sidecar]) } else { json!([]) };
+        world.apply_pod("p", &["ends", "300", code], json!({ "restartPolicy": "Never", "initContainers": init }));
+        world.edit_pod("p", |pod| pod["metadata"]["finalizers"] = json!(["example.com/wait"]));
+        let (deleted, killed) = (world.pick(1500), world.pick(3000));
+        let grace = [None, Some(0), Some(1)][usize::try_from(world.pick(3)).expect("small")];
+        if world.pick(3) == 0 {
+            world.runtime.answers.insert(("p".to_owned(), "stop"), Answer::Refused("Internal"));
+        }
+        let mut told = Vec::new();
+        for millis in 0..6000 {
+            if millis == deleted {
+                world.delete("p", grace);
+            }
+            if millis == killed && seed % 2 == 0 {
+                world.kill();
+                world.start();
+            }
+            if millis == 4000 {
+                world.runtime.answers.clear();
+            }
+            world.run(Duration::from_millis(1));
+            let phase = world.phase("p").unwrap_or_default().to_owned();
+            if told.last() != Some(&phase) {
+                told.push(phase);
+            }
+        }
+        world.run(60 * SECOND);
+        let end = told.iter().position(|phase| matches!(phase.as_str(), "Succeeded" | "Failed")).unwrap_or(told.len());
+        assert!(told.len() <= end + 1, "world {seed}, deleted after {deleted} ms {grace:?}: {told:?}");
+        assert!(matches!(world.phase("p"), Some("Succeeded" | "Failed")), "world {seed}: {told:?}");
+    }
 }

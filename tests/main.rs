@@ -21,6 +21,8 @@ mod eviction;
 #[path = "fuzz/replay.rs"]
 mod fuzz;
 #[cfg(feature = "cloud")]
+mod initialization;
+#[cfg(feature = "cloud")]
 mod limits;
 #[cfg(all(feature = "cloud", feature = "edged"))]
 mod link;

@@ -1,10 +1,10 @@
 //! The conditions of a pod, in kubelet's order and words.
 //!
-//! Source: edge-node.md 1.18.
+//! Source: kubernetes `pkg/kubelet/status/generate.go`.
 
 use serde_json::{Value, json};
 
-use super::order::is_initialized;
+use super::order::{init_is_done, is_initialized};
 use super::phase::Phase;
 use super::record::{self, PodEnd};
 use super::worker::{EVICTED, Fate, Worker};
@@ -31,13 +31,14 @@ impl Verdict {
     }
 }
 
-/// All conditions this node sets.
-pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &str)>, before: &Value, containers: &[Value], now: Now) -> Value {
-    let ready = containers_ready(phase, containers);
-    let pod_ready = gates(pod).map_or_else(
-        || containers_ready(phase, containers),
-        |message| if ready.holds { Verdict::no("ReadinessGatesNotReady", message) } else { containers_ready(phase, containers) },
-    );
+/// All conditions this node sets. `serving` are the statuses of sidecars and main
+/// containers.
+pub fn conditions(worker: &Worker, pod: &Pod, phase: Phase, why: Option<(&str, &str)>, before: &Value, serving: &[&Value], now: Now) -> Value {
+    let ready = containers_ready(phase, serving);
+    let pod_ready = match gates(pod) {
+        Some(message) if ready.holds => Verdict::no("ReadinessGatesNotReady", message),
+        Some(_) | None => containers_ready(phase, serving),
+    };
     let sandbox = if worker.seen.ready_sandbox().is_some() { Verdict::YES } else { Verdict::no("", String::new()) };
     let all = [
         ("PodReadyToStartContainers", sandbox),
@@ -71,40 +72,34 @@ fn initialized(worker: &Worker, pod: &Pod, phase: Phase) -> Verdict {
     if phase == Phase::Succeeded {
         return Verdict { reason: "PodCompleted", ..Verdict::YES };
     }
-    let was_initialized = || record::told(worker, "Initialized").is_some_and(|told| told.status == "True");
-    if is_initialized(worker, pod) || was_initialized() {
+    let was_told = || record::told(worker, "Initialized").is_some_and(|told| told.status == "True");
+    if is_initialized(worker, pod) || was_told() {
         return Verdict::YES;
     }
-    let waiting: Vec<&str> = pod
-        .spec
-        .init_containers
-        .iter()
-        .filter(|container| worker.seen.current(&container.name).and_then(|seen| seen.exit()).is_none_or(|exit| exit.code != 0))
-        .map(|container| container.name.as_str())
-        .collect();
-    Verdict::no("ContainersNotInitialized", format!("containers with incomplete status: [{}]", waiting.join(" ")))
+    let incomplete = pod.spec.init_containers.iter().filter(|container| !init_is_done(worker, container));
+    let names: Vec<&str> = incomplete.map(|container| container.name.as_str()).collect();
+    Verdict::no("ContainersNotInitialized", format!("containers with incomplete status: [{}]", names.join(" ")))
 }
 
-fn containers_ready(phase: Phase, containers: &[Value]) -> Verdict {
+fn containers_ready(phase: Phase, serving: &[&Value]) -> Verdict {
     match phase {
         Phase::Succeeded => return Verdict::no("PodCompleted", String::new()),
         Phase::Failed => return Verdict::no("PodFailed", String::new()),
         Phase::Pending | Phase::Running => {}
     }
-    let unready: Vec<&str> = containers.iter().filter(|container| container["ready"] != true).filter_map(|container| container["name"].as_str()).collect();
+    let unready = serving.iter().filter(|container| container["ready"] != true);
+    let unready: Vec<&str> = unready.filter_map(|container| container["name"].as_str()).collect();
     if unready.is_empty() { Verdict::YES } else { Verdict::no("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))) }
 }
 
 /// Conditions others must set first, as the cluster last showed them.
 fn gates(pod: &Pod) -> Option<String> {
-    let holds = |kind: &str| pod.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True");
-    let missing: Vec<String> = pod
-        .spec
-        .readiness_gates
-        .iter()
-        .filter(|gate| !holds(&gate.condition_type))
-        .map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist or is not True.", gate.condition_type))
-        .collect();
+    let why = |kind: &String| match pod.status.conditions.iter().find(|condition| condition.kind == *kind) {
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => Some(format!("the status of pod readiness gate \"{kind}\" is not \"True\", but {}", condition.status)),
+        None => Some(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist.")),
+    };
+    let missing: Vec<String> = pod.spec.readiness_gates.iter().filter_map(|gate| why(&gate.condition_type)).collect();
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 

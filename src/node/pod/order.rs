@@ -5,7 +5,7 @@
 
 use super::worker::Worker;
 use crate::node::now::{Mono, Now};
-use crate::node::runtime::ContainerState;
+use crate::node::runtime::{ContainerSeen, ContainerState};
 use crate::wire::kube::{Container, Pod, RestartPolicy};
 
 /// What to do about one container.
@@ -32,9 +32,20 @@ pub enum Turn {
 
 /// The containers that have a turn, in order.
 pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container, Turn)> {
+    let init = &pod.spec.init_containers;
+    let sidecars = |before: usize| {
+        let sidecars = init[..before].iter().filter(|container| container.is_sidecar());
+        sidecars.map(|container| (container, turn(worker, container, RestartPolicy::Always, now)))
+    };
     let mut turns = Vec::new();
-    if !is_initialized(worker, pod) {
-        for container in &pod.spec.init_containers {
+    if is_initialized(worker, pod) {
+        turns.extend(sidecars(init.len()));
+    } else {
+        // Those before the last that has begun were done once: what becomes of a
+        // sidecar among them holds nothing up.
+        let begun = init.iter().rposition(|container| worker.seen.current(&container.name).is_some()).unwrap_or(0);
+        turns.extend(sidecars(begun));
+        for container in &init[begun..] {
             let turn = init_turn(worker, pod, container, now);
             let goes_on = turn == Turn::Pass;
             turns.push((container, turn));
@@ -42,31 +53,37 @@ pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container,
                 return turns;
             }
         }
-    } else {
-        turns.extend(
-            pod.spec
-                .init_containers
-                .iter()
-                .filter(|container| container.is_sidecar())
-                .map(|container| (container, turn(worker, container, RestartPolicy::Always, now))),
-        );
     }
     turns.extend(pod.spec.containers.iter().map(|container| (container, turn(worker, container, pod.spec.restart_policy, now))));
     turns
 }
 
-/// Init is over once a main container of the present sandbox was ever made.
+/// Init is over once a main container of the present sandbox was ever made, or the
+/// last init container is done.
 pub fn is_initialized(worker: &Worker, pod: &Pod) -> bool {
-    pod.spec.init_containers.is_empty()
-        || pod.spec.containers.iter().any(|container| worker.seen.current(&container.name).is_some())
-        || pod.spec.init_containers.iter().all(|container| init_is_done(worker, container))
+    pod.spec.containers.iter().any(|container| worker.seen.current(&container.name).is_some())
+        || pod.spec.init_containers.last().is_none_or(|last| init_is_done(worker, last))
 }
 
-fn init_is_done(worker: &Worker, container: &Container) -> bool {
-    worker
-        .seen
-        .current(&container.name)
-        .is_some_and(|seen| if container.is_sidecar() { seen.is_running() && worker.is_started(seen) } else { seen.exit().is_some_and(|exit| exit.code == 0) })
+/// Init was over some time, in whichever sandbox.
+pub fn was_initialized(worker: &Worker, pod: &Pod) -> bool {
+    let is_done = |last: &Container| match worker.seen.last_end(&last.name) {
+        Some((_, exit)) if !last.is_sidecar() => exit.code == 0,
+        Some(_) => last.startup_probe.is_none(),
+        None => false,
+    };
+    is_initialized(worker, pod)
+        || pod.spec.containers.iter().any(|container| worker.restarts(&container.name).is_some())
+        || pod.spec.init_containers.last().is_some_and(is_done)
+}
+
+/// An init container that ended well, or a sidecar that has started.
+pub fn init_is_done(worker: &Worker, container: &Container) -> bool {
+    let is_done = |seen: &ContainerSeen| match seen.exit() {
+        Some(exit) => exit.code == 0 && !container.is_sidecar(),
+        None => container.is_sidecar() && seen.is_running() && worker.is_started(seen),
+    };
+    worker.seen.current(&container.name).is_some_and(is_done)
 }
 
 fn init_turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Turn {

@@ -1,8 +1,9 @@
 //! The phase of a pod, from the ends of its containers.
 //!
-//! Source: edge-node.md 1.18.
+//! Source: kubernetes `pkg/kubelet/kubelet_pods.go`, `getPhase`.
 
-use super::order::{is_initialized, restarts};
+use super::order::{is_initialized, restarts, was_initialized};
+use super::record::PodEnd;
 use super::worker::{Fate, Worker};
 use crate::node::runtime::ContainerState;
 use crate::wire::kube::{Pod, RestartPolicy};
@@ -37,25 +38,43 @@ impl Phase {
     }
 }
 
-/// The phase by want and seen. A terminal phase that is on record, or that the
-/// cluster knows, sticks.
+/// The phase as the cluster is told it. A terminal phase that is on record, or that
+/// the cluster knows, sticks; one that is neither is told only when nothing of the
+/// pod runs any more, and so is on record at once.
+///
+/// Source: kubernetes `pkg/kubelet/status/status_manager.go`, `mergePodStatus`.
 pub fn phase(worker: &Worker, pod: &Pod) -> Phase {
-    if let Some(end) = worker.end() {
-        return end.phase();
+    if let Some(phase) = known_end(worker, pod) {
+        return phase;
     }
-    match pod.status.phase.as_str() {
-        "Succeeded" => return Phase::Succeeded,
-        "Failed" => return Phase::Failed,
-        _ => {}
+    let expected = expected(worker, pod);
+    if worker.is_stopped() || worker.is_rejected() || !expected.is_terminal() {
+        return expected;
     }
-    let by_containers = by_containers(worker, pod);
+    if was_initialized(worker, pod) { Phase::Running } else { Phase::Pending }
+}
+
+/// Nothing of the pod will run again, though some of it may still have to stop.
+pub fn is_over(worker: &Worker, pod: &Pod) -> bool {
+    known_end(worker, pod).is_some() || expected(worker, pod).is_terminal()
+}
+
+fn known_end(worker: &Worker, pod: &Pod) -> Option<Phase> {
+    let told = || match pod.status.phase.as_str() {
+        "Succeeded" => Some(Phase::Succeeded),
+        "Failed" => Some(Phase::Failed),
+        _ => None,
+    };
+    worker.end().map(PodEnd::phase).or_else(told)
+}
+
+fn expected(worker: &Worker, pod: &Pod) -> Phase {
     match worker.fate {
         Fate::Rejected { .. } => Phase::Failed,
         Fate::Failed { .. } if worker.is_stopped() => Phase::Failed,
         // A pod that is deleted ends as its containers did; what never ran failed.
         Fate::Deleted | Fate::Removed if worker.is_stopped() => ended(worker, pod),
-        Fate::Failed { .. } | Fate::Deleted | Fate::Removed if by_containers.is_terminal() && !worker.is_stopped() => Phase::Running,
-        Fate::Run | Fate::Failed { .. } | Fate::Deleted | Fate::Removed => by_containers,
+        Fate::Run | Fate::Failed { .. } | Fate::Deleted | Fate::Removed => by_containers(worker, pod),
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::order::{self, Turn};
-use super::phase::phase;
+use super::phase::is_over;
 use super::render::{self, Context, Wait};
 use super::stop;
 use super::worker::{Doing, Fate, Kill, Stage, Trouble, Worker};
@@ -115,7 +115,7 @@ pub(super) fn barred(worker: &Worker, stage: Stage, now: Now) -> Option<Next> {
 }
 
 fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next {
-    if phase(worker, pod).is_terminal() {
+    if is_over(worker, pod) {
         return stop(worker, Some(pod), now).unwrap_or_else(|| empty(worker, now));
     }
     if worker.refused.pod().is_some() {
@@ -134,7 +134,7 @@ fn run(worker: &mut Worker, pod: &Rc<Pod>, world: &World<'_>, now: Now) -> Next 
 pub fn meet_deadline(worker: &mut Worker, now: Now) {
     let Some(pod) = worker.pod.clone().filter(|_| worker.fate == Fate::Run) else { return };
     let limit = pod.spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let Some(limit) = limit.map(std::time::Duration::from_secs).filter(|_| !phase(worker, &pod).is_terminal()) else { return };
+    let Some(limit) = limit.map(std::time::Duration::from_secs).filter(|_| !is_over(worker, &pod)) else { return };
     let lived = now.wall.since(terminal::started(worker, &pod));
     if lived < limit {
         worker.wake_at(now.mono + (limit - lived), "active deadline");

@@ -1,16 +1,16 @@
 //! The status of a pod as the cluster reads it, from want and seen, in
 //! kubelet's words.
 //!
-//! Source: edge-node.md 1.18; Kubernetes API reference, PodStatus.
+//! Source: kubernetes `pkg/kubelet/kubelet_pods.go`; Kubernetes API reference, PodStatus.
 
 use serde_json::{Map, Value, json};
 
 use super::conditions;
-use super::order::is_initialized;
+use super::order::{is_initialized, was_initialized};
 use super::phase::{Phase, phase};
 use super::render::qos;
 use super::terminal::started;
-use super::worker::{Fate, Worker};
+use super::worker::{Fate, Trouble, Worker};
 use crate::node::now::{Now, Wall};
 use crate::node::runtime::{ContainerSeen, ContainerState, Exit};
 use crate::wire::kube::{Container, Pod};
@@ -35,15 +35,18 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
     let mut status = Map::new();
     status.insert("phase".into(), phase.as_str().into());
     let why = why(worker, pod);
-    if let Some((reason, message)) = why {
+    // Why it ends is told with its end.
+    let is_told = phase.is_terminal() || !matches!(worker.fate, Fate::Failed { .. });
+    if let Some((reason, message)) = why.filter(|_| is_told) {
         status.insert("reason".into(), reason.into());
         status.insert("message".into(), message.into());
     }
-    let stage = Stage { phase, host, is_initialized: is_initialized(worker, pod), is_over: is_over(worker, phase) };
-    let init: Option<Vec<Value>> = pod.spec.init_containers.iter().map(|container| container_status(worker, container, true, stage)).collect();
-    let main: Option<Vec<Value>> = pod.spec.containers.iter().map(|container| container_status(worker, container, false, stage)).collect();
-    let (init, main) = (init?, main?);
-    status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &worker.status(), &main, now));
+    let stage = Stage::of(worker, pod, phase, host);
+    let (init, main) = (init_statuses(worker, pod, stage)?, main_statuses(worker, pod, stage)?);
+    let is_sidecar = |(container, _): &(&Container, &Value)| container.is_sidecar();
+    let sidecars = pod.spec.init_containers.iter().zip(&init).filter(is_sidecar).map(|(_, status)| status);
+    let serving: Vec<&Value> = sidecars.chain(&main).collect();
+    status.insert("conditions".into(), conditions::conditions(worker, pod, phase, why, &worker.status(), &serving, now));
     if !worker.is_rejected() {
         if !init.is_empty() {
             status.insert("initContainerStatuses".into(), init.into());
@@ -93,33 +96,74 @@ fn addresses(worker: &Worker, pod: &Pod, host: Host<'_>, status: &mut Map<String
 struct Stage<'a> {
     phase: Phase,
     host: Host<'a>,
+    /// Why a container waits that nothing keeps from starting.
+    waiting: &'static str,
+    /// Init is over in the present sandbox.
     is_initialized: bool,
-    /// Nothing of it runs, nor will.
+    /// Init was over some time.
+    was_initialized: bool,
+    /// Init containers up to the last of which an instance was seen; one at least.
+    begun: usize,
+    /// Nothing of the pod runs, nor will.
     is_over: bool,
 }
 
-fn is_over(worker: &Worker, phase: Phase) -> bool {
-    (worker.is_ending() || phase.is_terminal()) && worker.is_stopped()
+impl<'a> Stage<'a> {
+    fn of(worker: &Worker, pod: &Pod, phase: Phase, host: Host<'a>) -> Self {
+        let init = &pod.spec.init_containers;
+        let has_run = |container: &Container| worker.restarts(&container.name).is_some();
+        Self {
+            phase,
+            host,
+            waiting: if init.is_empty() { "ContainerCreating" } else { "PodInitializing" },
+            is_initialized: is_initialized(worker, pod),
+            was_initialized: was_initialized(worker, pod),
+            begun: init.iter().rposition(has_run).unwrap_or(0) + 1,
+            is_over: (worker.is_ending() || phase.is_terminal()) && worker.is_stopped(),
+        }
+    }
 }
 
-fn container_status(worker: &Worker, container: &Container, init: bool, stage: Stage<'_>) -> Option<Value> {
+/// The place of a container in its pod.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// An init container, by its index.
+    Init(usize),
+    /// A sidecar, by its index among the init containers.
+    Sidecar(usize),
+    Main,
+}
+
+fn init_statuses(worker: &Worker, pod: &Pod, stage: Stage<'_>) -> Option<Vec<Value>> {
+    let of = |(index, container): (usize, &Container)| {
+        let part = if container.is_sidecar() { Part::Sidecar(index) } else { Part::Init(index) };
+        container_status(worker, container, part, stage)
+    };
+    pod.spec.init_containers.iter().enumerate().map(of).collect()
+}
+
+fn main_statuses(worker: &Worker, pod: &Pod, stage: Stage<'_>) -> Option<Vec<Value>> {
+    pod.spec.containers.iter().map(|container| container_status(worker, container, Part::Main, stage)).collect()
+}
+
+fn container_status(worker: &Worker, container: &Container, part: Part, stage: Stage<'_>) -> Option<Value> {
     let host = stage.host;
     let latest = worker.seen.latest(&container.name);
     let previous = worker.seen.earlier(&container.name).find_map(|seen| Some((seen, seen.exit()?)));
-    let (state, last) = state(worker, container, stage);
+    let (state, last) = state(worker, container, part, stage);
     let last = last.or_else(|| previous.map(|(seen, exit)| terminated(exit, Some(seen), host)));
-    let running = state.get("running").is_some();
-    let started = running && latest.is_some_and(|seen| worker.is_started(seen));
-    let ready = match latest {
-        Some(seen) if running => started && (init && !container.is_sidecar() || worker.is_ready(seen)?),
-        Some(seen) => init && !container.is_sidecar() && seen.exit().is_some_and(|exit| exit.code == 0),
-        None => false,
+    let running = latest.filter(|_| state.get("running").is_some());
+    let started = running.is_some_and(|seen| worker.is_started(seen));
+    let ready = match (part, running) {
+        (Part::Init(_), _) => state["terminated"]["exitCode"] == 0,
+        (Part::Sidecar(_) | Part::Main, Some(seen)) => started && worker.is_ready(seen)?,
+        (Part::Sidecar(_) | Part::Main, None) => false,
     };
     let mut status = json!({
         "name": container.name,
         "image": latest.map_or(container.image.as_str(), |seen| &seen.image),
         "imageID": latest.map_or("", |seen| &seen.image_id),
-        "ready": ready && !(init && !container.is_sidecar() && running),
+        "ready": ready,
         "started": started,
         "restartCount": worker.restarts(&container.name).unwrap_or(0),
         "state": state,
@@ -132,16 +176,9 @@ fn container_status(worker: &Worker, container: &Container, init: bool, stage: S
 }
 
 /// Its state, and its last state when that is not an earlier instance's.
-fn state(worker: &Worker, container: &Container, stage: Stage<'_>) -> (Value, Option<Value>) {
+fn state(worker: &Worker, container: &Container, part: Part, stage: Stage<'_>) -> (Value, Option<Value>) {
     let latest = worker.seen.latest(&container.name);
     let trouble = worker.trouble_of(&container.name);
-    let waiting = |reason: &str, message: &str| {
-        let mut waiting = json!({ "reason": reason });
-        if !message.is_empty() {
-            waiting["message"] = message.into();
-        }
-        json!({ "waiting": waiting })
-    };
     match latest.map(|seen| &seen.state) {
         Some(ContainerState::Running { started }) => (json!({ "running": { "startedAt": rfc3339::seconds(started.0) } }), None),
         Some(ContainerState::Exited(exit)) => {
@@ -151,12 +188,37 @@ fn state(worker: &Worker, container: &Container, stage: Stage<'_>) -> (Value, Op
                 Some(_) | None => (ended, None),
             }
         }
-        Some(ContainerState::Created | ContainerState::Unknown) | None if stage.is_over => (unknown(latest), None),
-        Some(ContainerState::Created | ContainerState::Unknown) | None => match trouble.or(worker.refused.pod()) {
-            Some(trouble) => (waiting(trouble.reason, &trouble.message), None),
-            None if !stage.is_initialized => (waiting("PodInitializing", ""), None),
-            None => (waiting("ContainerCreating", ""), None),
-        },
+        Some(ContainerState::Created | ContainerState::Unknown) | None => (without_instance(worker, trouble, latest.is_some(), part, stage), None),
+    }
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    let mut waiting = json!({ "reason": reason });
+    if !message.is_empty() {
+        waiting["message"] = message.into();
+    }
+    json!({ "waiting": waiting })
+}
+
+/// The state of a container of which no instance runs or ended. In a pod that is
+/// over, one that had its turn failed; one that never had goes on waiting.
+///
+/// Source: kubernetes `pkg/kubelet/status/status_manager.go`, `TerminatePod`.
+fn without_instance(worker: &Worker, trouble: Option<&Trouble>, was_made: bool, part: Part, stage: Stage<'_>) -> Value {
+    let had_turn = match part {
+        Part::Main => stage.was_initialized,
+        Part::Init(index) | Part::Sidecar(index) => index < stage.begun,
+    };
+    if stage.is_over && had_turn {
+        let message = if was_made { "The container could not be located when the pod was terminated" } else { "The container was never started" };
+        return ended_unseen("ContainerStatusUnknown", message, 137);
+    }
+    match trouble.or(worker.refused.pod()) {
+        Some(trouble) => waiting(trouble.reason, &trouble.message),
+        None if matches!(part, Part::Init(_)) && stage.is_initialized => {
+            ended_unseen("Completed", "The pod is initialized; how this container ended is not known any more", 0)
+        }
+        None => waiting(stage.waiting, ""),
     }
 }
 
@@ -173,8 +235,7 @@ fn terminated(exit: &Exit, seen: Option<&ContainerSeen>, host: Host<'_>) -> Valu
 }
 
 /// A container whose end nobody saw.
-fn unknown(latest: Option<&ContainerSeen>) -> Value {
-    let message = if latest.is_some() { "The container could not be located when the pod was terminated" } else { "The container was never started" };
+fn ended_unseen(reason: &str, message: &str, code: i32) -> Value {
     let never = rfc3339::seconds(Wall(0).0);
-    json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown", "message": message, "startedAt": never, "finishedAt": never } })
+    json!({ "terminated": { "exitCode": code, "reason": reason, "message": message, "startedAt": never, "finishedAt": never } })
 }
