@@ -16,6 +16,8 @@ mod doctor;
 #[cfg(feature = "cloud")]
 mod endings;
 #[cfg(feature = "cloud")]
+mod events;
+#[cfg(feature = "cloud")]
 mod eviction;
 #[cfg(all(feature = "cloud", feature = "edged", feature = "eventbus", feature = "broker", feature = "servicebus", feature = "dmi"))]
 #[path = "fuzz/replay.rs"]

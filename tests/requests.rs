@@ -146,7 +146,7 @@ fn a_token_that_is_refused_is_asked_for_with_growing_pauses_and_the_pod_says_why
     let asked = world.traffic[&("query".to_owned(), kind::TOKEN.to_owned())];
     assert!((8..=16).contains(&asked), "{asked} questions in 10 minutes");
     let told = messages(&world, "needy");
-    assert_eq!(told, ["FailedMount: token of service account \"default\": serviceaccounts \"default\" not found"]);
+    assert_eq!(told, ["FailedMount: MountVolume.SetUp failed for volume \"t\" : token of service account \"default\": serviceaccounts \"default\" not found"]);
     // A session that is new asks at once.
     world.canned.clear();
     world.set_network(Network::Cut);

@@ -187,6 +187,9 @@ impl Runtime {
                 self.logs.retain(|(pod, _), _| pod != uid);
                 Outcome::Done
             }
+            Step::EnsureImage(wish) if wish.never && !self.images.contains_key(&wish.image) => {
+                return (Err(Failure { at: FailedAt::ImageNeverPull, message: "it is not here".to_owned() }), Later::Nothing);
+            }
             Step::EnsureImage(wish) if wish.image.contains("missing") => {
                 return (Err(Failure { at: FailedAt::ImagePull, message: "no such image".to_owned() }), Later::Nothing);
             }

@@ -174,23 +174,26 @@ impl Worker {
         }
     }
 
-    fn pod_failed(&mut self, now: Now, stage: Stage, reason: &'static str, message: String) {
+    pub(super) fn pod_failed(&mut self, now: Now, stage: Stage, reason: &'static str, message: String) {
         let trouble = Trouble { reason, message };
         if self.trouble.as_ref() != Some(&trouble) {
             log::warn!(target: "edged", "pod '{}' ({}): {reason}: {}", self.key, self.uid, trouble.message);
         }
         self.note(true, reason, trouble.message.clone(), None);
-        self.retries.entry(stage).or_default().count_gently(now);
+        self.retries.entry(stage).or_default().count_within(now, stage.waits());
         self.trouble = Some(trouble);
     }
 
+    /// Each failed look for an image is told, with what the container waits for.
     fn image_failed(&mut self, now: Now, name: &str, at: FailedAt, message: String) {
         let image = self.image_of(name).to_owned();
-        let again = self.trouble_of(name).is_some_and(|trouble| matches!(trouble.reason, "ErrImagePull" | "ImagePullBackOff"));
-        let (reason, message) = match at {
-            FailedAt::ImageNeverPull => ("ErrImageNeverPull", format!("Container image \"{image}\" is not present with pull policy of Never")),
-            FailedAt::ImageName => ("InvalidImageName", message),
-            FailedAt::ImageInspect => ("ImageInspectError", message),
+        let (event, told, reason) = match at {
+            FailedAt::ImageNeverPull => {
+                let told = format!("Container image \"{image}\" is not present with pull policy of Never");
+                ("ErrImageNeverPull", told, "ErrImageNeverPull")
+            }
+            FailedAt::ImageName => ("InspectFailed", format!("Failed to apply default image tag \"{image}\": {message}"), "InvalidImageName"),
+            FailedAt::ImageInspect => ("InspectFailed", format!("Failed to inspect image \"{image}\": {message}"), "ImageInspectError"),
             FailedAt::Volume
             | FailedAt::ImagePull
             | FailedAt::Sandbox
@@ -198,21 +201,31 @@ impl Worker {
             | FailedAt::Start
             | FailedAt::PostStart
             | FailedAt::Stop
-            | FailedAt::Runtime => {
-                if again {
-                    ("ImagePullBackOff", format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"))
-                } else {
-                    ("ErrImagePull", message)
-                }
-            }
+            | FailedAt::Runtime => ("Failed", format!("Failed to pull image \"{image}\": {message}"), "ErrImagePull"),
         };
-        self.note(
-            true,
-            "Failed",
-            if reason == "ErrImageNeverPull" { message.clone() } else { format!("Failed to pull image \"{image}\": {message}") },
-            Some(name),
-        );
+        let is_pull = reason == "ErrImagePull";
+        let again = is_pull && self.trouble_of(name).is_some_and(|trouble| matches!(trouble.reason, "ErrImagePull" | "ImagePullBackOff"));
+        self.note(true, event, told.clone(), Some(name));
         self.pulls.of_mut(now, &image).count(now);
-        self.memory(name).trouble = Some(Trouble { reason, message });
+        if again {
+            return self.pull_backs_off(now, name, &format!(": ErrImagePull: {message}"));
+        }
+        let trouble = Trouble { reason, message: if is_pull { message } else { told } };
+        self.waits_for_image(now, name, trouble);
+    }
+
+    /// The next pull waits.
+    pub(super) fn pull_backs_off(&mut self, now: Now, name: &str, why: &str) {
+        let message = format!("Back-off pulling image \"{}\"", self.image_of(name));
+        self.note(false, "BackOff", message.clone(), Some(name));
+        let trouble = Trouble { reason: "ImagePullBackOff", message: format!("{message}{why}") };
+        self.waits_for_image(now, name, trouble);
+    }
+
+    fn waits_for_image(&mut self, now: Now, name: &str, trouble: Trouble) {
+        let reason = trouble.reason;
+        if self.memory(name).keep_from_running(now, trouble) {
+            self.note(true, "Failed", format!("Error: {reason}"), Some(name));
+        }
     }
 }

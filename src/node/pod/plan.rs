@@ -147,21 +147,28 @@ pub fn meet_deadline(worker: &mut Worker, now: Now) {
 /// Volumes as they should be; a pod that has them goes on while one of their
 /// sources is missing.
 fn volumes(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Option<Next> {
-    match render::prepare(&world.context(worker, pod)) {
-        Ok(prepare) if worker.prepared.as_ref() == Some(&prepare) => None,
-        Ok(prepare) => match worker.barred(Stage::Prepare, now) {
-            Some(until) => wait_for_volumes(worker, until),
-            None => Some(Next::Do(Step::Prepare(prepare.clone()), Doing::Prepare(Box::new(prepare)))),
-        },
-        Err(_) if worker.prepared.is_some() || has_begun(worker) => {
+    let prepare = match render::prepare(&world.context(worker, pod)) {
+        Ok(prepare) => prepare,
+        Err(Wait::Unknown(_)) if worker.prepared.is_some() || has_begun(worker) => {
             worker.wake_at(now.mono + LOOK_AGAIN, "missing object");
-            None
+            return None;
         }
-        Err(Wait::Unknown(_)) => Some(Next::Wait(None)),
+        Err(Wait::Unknown(_)) => return Some(Next::Wait(None)),
         Err(Wait::Missing(what)) => {
-            worker.note(true, "FailedMount", what, None);
-            Some(Next::Wait(Some((now.mono + LOOK_AGAIN, "missing object"))))
+            if worker.barred(Stage::Sources, now).is_none() {
+                worker.pod_failed(now, Stage::Sources, "FailedMount", what);
+            }
+            let until = worker.barred(Stage::Sources, now);
+            return wait_for_volumes(worker, until.unwrap_or(now.mono + LOOK_AGAIN));
         }
+    };
+    worker.retries.remove(&Stage::Sources);
+    if worker.prepared.as_ref() == Some(&prepare) {
+        return None;
+    }
+    match worker.barred(Stage::Prepare, now) {
+        Some(until) => wait_for_volumes(worker, until),
+        None => Some(Next::Do(Step::Prepare(prepare.clone()), Doing::Prepare(Box::new(prepare)))),
     }
 }
 
@@ -200,8 +207,11 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
         if let Some(wait) = barred(worker, Stage::Stop, now) {
             return Some(wait);
         }
+        if !worker.retries.contains_key(&Stage::Stop) {
+            worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
+        }
+        in_stale.iter().for_each(|seen| stop::tell(worker, seen));
         let containers = in_stale.iter().map(|seen| stop::one(worker, seen, Some(pod), None)).collect();
-        worker.note(false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned(), None);
         return Some(stop::step(containers, stale, None, now));
     }
     if let Some(wait) = barred(worker, Stage::Sandbox, now) {
@@ -248,12 +258,13 @@ fn containers(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Ne
     let mut wake = None;
     for (container, turn) in order::turns(worker, pod, now) {
         match turn {
-            Turn::Start => match start(worker, pod, container, world, now) {
-                Some(next) => return next,
-                None => worker.wake_at(now.mono + LOOK_AGAIN, "missing object"),
-            },
+            Turn::Start => {
+                if let Some(next) = start(worker, pod, container, world, now) {
+                    return next;
+                }
+            }
             Turn::Wait { until, seconds } => {
-                back_off(worker, container, seconds);
+                back_off(worker, container, seconds, now);
                 wake = earlier(wake, until);
             }
             Turn::Replace => {
@@ -270,36 +281,21 @@ fn earlier(wake: Option<Mono>, at: Mono) -> Option<Mono> {
     Some(wake.map_or(at, |wake| wake.min(at)))
 }
 
-fn back_off(worker: &mut Worker, container: &Container, seconds: u64) {
+fn back_off(worker: &mut Worker, container: &Container, seconds: u64, now: Now) {
     if seconds == 0 {
-        return pull_back_off(worker, container);
+        // Another container of the pod has the same image, and could not pull it.
+        if worker.pulls.has(&container.image) && worker.trouble_of(&container.name).is_none() {
+            worker.pull_backs_off(now, &container.name, "");
+        }
+        return;
     }
-    let message = format!(
-        "back-off {} restarting failed container={} pod={}_{}({})",
-        kubelet_duration(seconds),
-        container.name,
-        worker.key.name,
-        worker.key.namespace,
-        worker.uid
-    );
+    let pod = format!("{}_{}({})", worker.key.name, worker.key.namespace, worker.uid);
+    let message = format!("back-off {} restarting failed container={} pod={pod}", kubelet_duration(seconds), container.name);
     let trouble = Trouble { reason: "CrashLoopBackOff", message };
     if worker.trouble_of(&container.name) != Some(&trouble) {
-        worker.note(
-            true,
-            "BackOff",
-            format!("Back-off restarting failed container {} in pod {}_{}({})", container.name, worker.key.name, worker.key.namespace, worker.uid),
-            Some(&container.name),
-        );
+        let told = format!("Back-off restarting failed container {} in pod {pod}", container.name);
+        worker.note(true, "BackOff", told, Some(&container.name));
         worker.memory(&container.name).trouble = Some(trouble);
-    }
-}
-
-/// Another container of the pod has the same image, and could not pull it.
-fn pull_back_off(worker: &mut Worker, container: &Container) {
-    if worker.pulls.has(&container.image) && worker.trouble_of(&container.name).is_none() {
-        let message = format!("Back-off pulling image \"{}\"", container.image);
-        worker.note(true, "BackOff", message.clone(), Some(&container.name));
-        worker.memory(&container.name).trouble = Some(Trouble { reason: "ImagePullBackOff", message });
     }
 }
 
@@ -331,14 +327,17 @@ fn post_start(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Op
     None
 }
 
-/// The image first, then the container. `None` when an object is missing.
+/// The image first, then the container. `None` when something is missing.
 fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_>, now: Now) -> Option<Next> {
     let context = world.context(worker, pod);
     let sandbox = render::sandbox(&context, worker.seen.sandbox().map_or(0, |sandbox| sandbox.attempt));
     let Some(image) = worker.containers.get(&container.name).and_then(|memory| memory.image.clone()) else {
         let reference = match render::image_reference(&container.image) {
             Ok(reference) => reference,
-            Err(message) => return wait_with(worker, container, "InvalidImageName", message),
+            Err(message) => {
+                let message = format!("Failed to apply default image tag \"{}\": {message}", container.image);
+                return wait_with(worker, container, "InvalidImageName", message, now);
+            }
         };
         let policy = render::pull_policy(container);
         let ensure = EnsureImage {
@@ -353,8 +352,11 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
     let restarts = worker.restarts(&container.name).map_or(0, |restarts| restarts + 1);
     let rendered = match render::container(&context, container, restarts, &image) {
         Ok(rendered) => rendered,
-        Err(Wait::Unknown(_)) => return None,
-        Err(Wait::Missing(what)) => return wait_with(worker, container, "CreateContainerConfigError", what),
+        Err(Wait::Unknown(_)) => {
+            worker.wake_at(now.mono + LOOK_AGAIN, "missing object");
+            return None;
+        }
+        Err(Wait::Missing(what)) => return wait_with(worker, container, "CreateContainerConfigError", what, now),
     };
     let replaces = worker.seen.replaceable(&container.name).map(|seen| seen.id.clone()).collect();
     let start = Start {
@@ -374,12 +376,14 @@ fn start(worker: &mut Worker, pod: &Pod, container: &Container, world: &World<'_
     Some(Next::Do(Step::Start(Box::new(start)), Doing::Start(container.name.clone())))
 }
 
-fn wait_with(worker: &mut Worker, container: &Container, reason: &'static str, message: String) -> Option<Next> {
-    let trouble = Trouble { reason, message };
-    if worker.trouble_of(&container.name) != Some(&trouble) {
-        worker.note(true, "Failed", format!("Error: {}", trouble.message), Some(&container.name));
-        worker.memory(&container.name).trouble = Some(trouble);
+/// The container waits until what it lacks is here, and says so now and then.
+fn wait_with(worker: &mut Worker, container: &Container, reason: &'static str, message: String, now: Now) -> Option<Next> {
+    let told = format!("Error: {message}");
+    if worker.memory(&container.name).keep_from_running(now, Trouble { reason, message }) {
+        worker.note(true, "Failed", told, Some(&container.name));
     }
+    let until = worker.memory(&container.name).told.until();
+    worker.wake_at(until, "missing object");
     None
 }
 

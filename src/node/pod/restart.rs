@@ -54,10 +54,10 @@ impl BackOff {
         now.mono - now.wall.since(finished).min(now.mono.since(self.last))
     }
 
-    /// A failed step of a whole pod counts: from 1 s up to 32 s, for such a try
-    /// disturbs nobody.
-    pub fn count_gently(&mut self, now: Now) {
-        self.wait = Some(self.wait.map_or(Duration::from_secs(1), |wait| (wait * 2).min(Duration::from_secs(32))));
+    /// A failed step of a whole pod counts, which has waits of its own: the first,
+    /// and the longest.
+    pub fn count_within(&mut self, now: Now, (first, longest): (Duration, Duration)) {
+        self.wait = Some(self.wait.map_or(first, |wait| (wait * 2).min(longest)));
         self.last = now.mono;
     }
 

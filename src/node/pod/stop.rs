@@ -1,6 +1,7 @@
 //! How a pod is stopped: grace, hooks, sidecars last.
 //!
-//! Source: edge-node.md 1.9.
+//! Source: kubernetes `pkg/kubelet/pod_workers.go`, `calculateEffectiveGracePeriod`:
+//! a forced deletion leaves one second.
 
 use std::time::Duration;
 
@@ -81,11 +82,7 @@ pub fn everything(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
     let running: Vec<_> = worker.seen.running().cloned().collect();
     let left = worker.ending.map(|ending| ending.until.since(now.mono));
     let left = left.and_then(|left| i64::try_from(left.as_millis().div_ceil(1000)).ok());
-    for seen in &running {
-        if !worker.is_stopping(seen) {
-            worker.note(false, "Killing", format!("Stopping container {}", seen.name), Some(&seen.name));
-        }
-    }
+    running.iter().for_each(|seen| tell(worker, seen));
     let mut containers: Vec<Stop> = running.iter().map(|seen| one(worker, seen, pod, left)).collect();
     if let Some(pod) = pod {
         order(worker, pod, &mut containers);
@@ -94,6 +91,13 @@ pub fn everything(worker: &mut Worker, pod: Option<&Pod>, now: Now) -> Next {
     let sandboxes = ready.map(|sandbox| sandbox.id.clone()).collect();
     let until = worker.ending.map(|ending| ending.until);
     step(containers, sandboxes, until, now)
+}
+
+/// A container is stopped; its stop is told when it is ordered first.
+pub fn tell(worker: &mut Worker, seen: &ContainerSeen) {
+    if !worker.is_stopping(seen) {
+        worker.note(false, "Killing", format!("Stopping container {}", seen.name), Some(&seen.name));
+    }
 }
 
 /// The step, and by when it has ended: `until`, or after the longest grace.

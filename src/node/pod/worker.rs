@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -163,6 +164,8 @@ pub enum Doing {
 pub enum Stage {
     /// Looking at it.
     Look,
+    /// Having the objects that volumes are made of.
+    Sources,
     /// Volumes and directories.
     Prepare,
     /// The sandbox.
@@ -175,6 +178,19 @@ pub enum Stage {
     Empty,
     /// Taking the rest away.
     Clean,
+}
+
+impl Stage {
+    /// The first wait after a failure, and the longest. Volumes are as patient as
+    /// kubelet's; another step that is tried again disturbs nobody.
+    ///
+    /// Source: kubernetes `pkg/util/goroutinemap/exponentialbackoff`.
+    pub fn waits(self) -> (Duration, Duration) {
+        match self {
+            Self::Sources | Self::Prepare => (Duration::from_millis(500), Duration::from_secs(122)),
+            Self::Look | Self::Sandbox | Self::Stop | Self::Remove | Self::Empty | Self::Clean => (Duration::from_secs(1), Duration::from_secs(32)),
+        }
+    }
 }
 
 impl Doing {
@@ -224,6 +240,8 @@ pub struct Memory {
     pub creates: BackOff,
     /// Why it does not run.
     pub trouble: Option<Trouble>,
+    /// Waits between two Events of the same trouble.
+    pub told: BackOff,
     /// Why it shall be stopped, and with which grace.
     pub kill: Option<Kill>,
     /// Its probes, while it runs.
@@ -244,6 +262,21 @@ pub struct Kill {
     pub why: String,
     /// Seconds, when a probe has its own.
     pub grace: Option<i64>,
+}
+
+impl Memory {
+    /// The container does not run for this reason; whether that is to be told.
+    pub fn keep_from_running(&mut self, now: Now, trouble: Trouble) -> bool {
+        if self.trouble.as_ref() != Some(&trouble) {
+            self.told = BackOff::default();
+            self.trouble = Some(trouble);
+        }
+        let is_due = self.told.until() <= now.mono;
+        if is_due {
+            self.told.count(now);
+        }
+        is_due
+    }
 }
 
 /// Why something does not go on, in kubelet's words.

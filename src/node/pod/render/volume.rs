@@ -22,23 +22,16 @@ use crate::wire::quantity::Quantity;
 
 /// The files of a volume, while it is put together.
 struct Files<'a> {
-    volume: &'a str,
     files: BTreeMap<String, File>,
     room: &'a mut Allowance,
 }
 
 impl Files<'_> {
     fn put(&mut self, path: &str, content: Cow<'_, [u8]>, mode: u32, owner: Option<u32>) -> Result<(), Wait> {
-        self.room.take(content.len(), || not_set_up(self.volume, path))?;
+        self.room.take(content.len(), || format!("file \"{path}\""))?;
         self.files.insert(path.to_owned(), File { content: content.into_owned(), mode, owner });
         Ok(())
     }
-}
-
-/// kubelet's words for a volume that cannot be had, and the file that is too
-/// much.
-fn not_set_up(volume: &str, path: &str) -> String {
-    format!("MountVolume.SetUp failed for volume \"{volume}\" : file \"{path}\"")
 }
 
 /// Mode of files nobody gave one.
@@ -58,7 +51,11 @@ pub fn prepare(context: &Context<'_>) -> Result<Prepare, Wait> {
 }
 
 fn setup(context: &Context<'_>, volume: &Volume, room: &mut Allowance) -> Result<Option<VolumeSetup>, Wait> {
-    let Some(source) = source(context, volume, room)? else { return Ok(None) };
+    let of_volume = |wait| match wait {
+        Wait::Missing(why) => Wait::Missing(format!("MountVolume.SetUp failed for volume \"{}\" : {why}", volume.name)),
+        Wait::Unknown(what) => Wait::Unknown(what),
+    };
+    let Some(source) = source(context, volume, room).map_err(of_volume)? else { return Ok(None) };
     let owned = !matches!(source, VolumeSource::HostPath { .. });
     let fs_group = context.pod.spec.security_context.fs_group.filter(|_| owned).and_then(|group| u32::try_from(group).ok());
     Ok(Some(VolumeSetup { name: volume.name.clone(), source, fs_group }))
@@ -72,7 +69,7 @@ fn source(context: &Context<'_>, volume: &Volume, room: &mut Allowance) -> Resul
         let within = writable_around(context, &path.path);
         return Ok(Some(VolumeSource::HostPath { path: path.path.clone(), kind: path.kind, within }));
     }
-    let mut files = Files { volume: &volume.name, files: BTreeMap::new(), room };
+    let mut files = Files { files: BTreeMap::new(), room };
     let (plugin, secret) = if let Some(map) = &volume.config_map {
         config_map(context, &map.name, &map.items, map.default_mode, map.optional, &mut files)?;
         ("kubernetes.io~configmap", false)
@@ -141,17 +138,18 @@ fn config_map(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Opti
         Some(value) => Some(Cow::Owned(STANDARD.decode(value).unwrap_or_default())),
         None => map.data.get(key).map(|value| Cow::Borrowed(value.as_bytes())),
     };
-    select(keys, content, items, mode, optional, files)
+    select("config", keys, content, items, mode, optional, files)
 }
 
 fn secret_files(context: &Context<'_>, name: &str, items: &[KeyToPath], mode: Option<u32>, optional: bool, files: &mut Files<'_>) -> Result<(), Wait> {
     let secret = context.sources.secret(&context.pod.metadata.namespace, name).get(|| format!("secret \"{name}\""), optional)?.unwrap_or_default();
     let content = |key: &str| secret.data.get(key).map(|value| Cow::Owned(STANDARD.decode(value).unwrap_or_default()));
-    select(secret.data.keys(), content, items, mode, optional, files)
+    select("secret", secret.data.keys(), content, items, mode, optional, files)
 }
 
 /// All keys, or those asked for.
 fn select<'a>(
+    kind: &str,
     keys: impl Iterator<Item = &'a String>,
     content: impl Fn(&str) -> Option<Cow<'a, [u8]>>,
     items: &[KeyToPath],
@@ -170,7 +168,7 @@ fn select<'a>(
         match content(&item.key) {
             Some(bytes) => files.put(&item.path, bytes, item.mode.unwrap_or(default), None)?,
             None if optional => {}
-            None => return Err(Wait::Missing(format!("references non-existent config key: {}", item.key))),
+            None => return Err(Wait::Missing(format!("references non-existent {kind} key: {}", item.key))),
         }
     }
     Ok(())
