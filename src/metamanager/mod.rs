@@ -9,6 +9,7 @@
 //! A ticket is answered by `Stored` when its batch is on disk, in order. While the
 //! disk takes nothing, batches are kept and tried again; `StoreHealth` tells.
 
+mod clusters;
 mod format2;
 mod journal;
 mod medium;

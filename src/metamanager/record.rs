@@ -1,6 +1,7 @@
 //! Rows as bytes: postcard behind a version byte. Enums grow at their end only;
-//! anything else needs a new version.
+//! anything else needs a new version. Zeros may follow the changes of a batch.
 
+use super::clusters::Owner;
 use crate::node::store::{Change, Key, Row};
 
 /// 1 was that of stores up to format 2.
@@ -30,6 +31,15 @@ pub fn read(key: &[u8], row: &[u8]) -> Result<(Key, Row), String> {
     Ok((decode(key)?, decode(row)?))
 }
 
+/// Whom the row of a key belongs to.
+///
+/// # Errors
+///
+/// What cannot be read.
+pub fn owner(key: &[u8]) -> Result<Owner, String> {
+    decode(key).map(|key| Owner::of(&key))
+}
+
 /// Reads the changes of a batch.
 pub fn read_changes(bytes: &[u8]) -> Result<Vec<Change>, String> {
     let pairs: Vec<(Key, Option<Row>)> = decode(bytes)?;
@@ -41,6 +51,8 @@ pub fn read_changes(bytes: &[u8]) -> Result<Vec<Change>, String> {
 pub struct RawChange<'a> {
     key: &'a [u8],
     row: Option<&'a [u8]>,
+    /// What its cluster is found by.
+    pub owner: Owner,
 }
 
 impl<'a> RawChange<'a> {
@@ -65,12 +77,12 @@ pub fn raw_changes(bytes: &[u8]) -> Result<Vec<RawChange<'_>>, String> {
     let (count, mut rest) = take::<usize>(body(bytes, VERSION)?)?;
     let mut changes = Vec::new();
     for _ in 0..count {
-        let (_, after_key) = take::<Key>(rest)?;
+        let (decoded, after_key) = take::<Key>(rest)?;
         let (row, after_row) = take::<Option<Row>>(after_key)?;
         let key = &rest[..rest.len() - after_key.len()];
         // One byte says whether there is a row.
         let raw_row = row.map(|_| &after_key[1..after_key.len() - after_row.len()]);
-        changes.push(RawChange { key, row: raw_row });
+        changes.push(RawChange { key, row: raw_row, owner: Owner::of(&decoded) });
         rest = after_row;
     }
     Ok(changes)

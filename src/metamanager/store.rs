@@ -88,11 +88,15 @@ impl<M: Medium> Store<M> {
         // An earlier try may have brought some of them into redb.
         let done = usize::try_from(self.safe - before).unwrap_or(0);
         let rest = &batches[done..];
-        let payloads: Vec<Vec<u8>> = rest.iter().map(|batch| record::changes(&batch.changes)).collect();
+        let mut payloads: Vec<Vec<u8>> = rest.iter().map(|batch| record::changes(&batch.changes)).collect();
         if payloads.len() > 1 && !self.takes(payloads.iter().map(Vec::len).sum()) && self.checkpoint(&payloads).is_ok() {
             return Ok(());
         }
         self.mend()?;
+        if let ([alone], Some(journal)) = (&mut payloads[..], &self.journal) {
+            // Zeros behind a batch mean nothing.
+            alone.resize(alone.len() + journal.padding(alone.len()), 0);
+        }
         let done = usize::try_from(self.safe - before).unwrap_or(0) - done;
         for (batch, payload) in rest.iter().zip(&payloads).skip(done) {
             if let Err(why) = self.append(payload, batch.changes.iter().all(|change| change.row.is_none())) {
@@ -253,7 +257,7 @@ impl<M: Medium> Store<M> {
         if self.tree.is_some() {
             return Ok(());
         }
-        let tree = open_tree(&self.medium)?;
+        let mut tree = open_tree(&self.medium)?;
         tree.read(|_, _| ())?;
         match tree.state() {
             Some(state) if state.salt == self.state.salt && state.position.sequence >= self.state.position.sequence => {

@@ -1,7 +1,8 @@
 //! redb, where the journal is folded into.
 //!
 //! Table `rows` has a row as [`record`] writes it with a checksum of key and row behind
-//! it (the low half of SipHash-2-4, little-endian). Table `state` has one entry that
+//! it (the low half of SipHash-2-4, little-endian); before its key stands the number of
+//! its cluster ([`clusters`]). Table `state` has one entry that
 //! says how many rows there are and the sum of their checksums, so that rows which
 //! vanish, or come back as they once were, are noticed; and where the journal goes
 //! on. It has a checksum, too. Table `meta` has the number `format`, which all builds
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
+use super::clusters::{self, Clusters, Owner};
 use super::journal::Position;
 use super::record::RawChange;
 use super::salt::{self, Salt};
@@ -61,6 +63,7 @@ pub struct Tree {
     path: PathBuf,
     database: Database,
     content: Content,
+    clusters: Clusters,
 }
 
 impl State {
@@ -98,7 +101,7 @@ impl Tree {
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
         let database = redb_result(&path, builder.create_with_backend(backend))?;
         let content = content(&database, &path)?;
-        Ok(Self { path, database, content })
+        Ok(Self { path, database, content, clusters: Clusters::default() })
     }
 
     /// What it holds.
@@ -114,31 +117,38 @@ impl Tree {
         }
     }
 
-    /// Reads all rows, and checks that they are all there.
-    pub fn read(&self, mut row: impl FnMut(Key, Row)) -> Result<(), StoreError> {
-        let state = self.state();
-        let (mut count, mut sum) = (0, 0u64);
-        let corrupt = |what| StoreError::Corrupt { path: self.path.clone(), what };
+    /// Reads all rows, and checks that they are all there. Nothing can be changed before
+    /// they are read.
+    pub fn read(&mut self, mut row: impl FnMut(Key, Row)) -> Result<(), StoreError> {
+        let Some(state) = self.state() else { return self.read_old(row) };
+        let (mut count, mut sum, mut clusters) = (0, 0u64, Clusters::default());
+        let corrupt = |what: &str| StoreError::Corrupt { path: self.path.clone(), what: what.to_owned() };
         self.each(|key, value| {
-            let value = match state {
-                Some(state) => {
-                    let (value, tag) = unseal(&state.salt, key, value).ok_or_else(|| corrupt("a row has a wrong checksum".to_owned()))?;
-                    (count, sum) = (count + 1, sum.wrapping_add(tag));
-                    value
-                }
-                None => value,
-            };
-            let read = if state.is_some() { record::read } else { super::format2::read_row };
-            let (key, value) = read(key, value).map_err(corrupt)?;
+            let (value, tag) = unseal(&state.salt, key, value).ok_or_else(|| corrupt("a row has a wrong checksum"))?;
+            (count, sum) = (count + 1, sum.wrapping_add(tag));
+            let (number, key) = clusters::split(key).ok_or_else(|| corrupt("a row has no cluster"))?;
+            let (key, value) = record::read(key, value).map_err(|what| corrupt(&what))?;
+            if !clusters.found(Owner::of(&key), number) {
+                return Err(corrupt("a row stands in another cluster than the others of its owner"));
+            }
             row(key, value);
             Ok(())
         })?;
-        match state {
-            Some(state) if (state.rows, state.sum) != (count, sum) => {
-                Err(corrupt(format!("{count} rows are there, and they are not the {} that were written", state.rows)))
-            }
-            Some(_) | None => Ok(()),
+        if (state.rows, state.sum) != (count, sum) {
+            return Err(corrupt(&format!("{count} rows are there, and they are not the {} that were written", state.rows)));
         }
+        self.clusters = clusters;
+        Ok(())
+    }
+
+    /// Rows of an older format.
+    fn read_old(&self, mut row: impl FnMut(Key, Row)) -> Result<(), StoreError> {
+        self.each(|key, value| {
+            let read = super::format2::read_row(key, value);
+            let (key, value) = read.map_err(|what| StoreError::Corrupt { path: self.path.clone(), what })?;
+            row(key, value);
+            Ok(())
+        })
     }
 
     /// Every key and value as they stand.
@@ -160,14 +170,14 @@ impl Tree {
     pub fn commit(&mut self, changes: Vec<RawChange<'_>>, position: Position, has_ring: bool) -> Result<(), StoreError> {
         let before = self.state().ok_or_else(|| StoreError::Corrupt { path: self.path.clone(), what: "it was never begun".to_owned() })?;
         let state = State { position, has_ring, ..before };
-        let state = redb_result(&self.path, change(&self.database, state, changes))?;
+        let state = redb_result(&self.path, change(&self.database, state, &mut self.clusters, changes))?;
         self.content = Content::Current(state);
         Ok(())
     }
 
     /// Writes all rows anew, in the format of this build.
     pub fn rewrite<'a>(&mut self, rows: impl Iterator<Item = (&'a Key, &'a Row)>, state: State) -> Result<(), StoreError> {
-        let state = redb_result(&self.path, rewrite(&self.database, rows, state))?;
+        let state = redb_result(&self.path, rewrite(&self.database, rows, state, &mut self.clusters))?;
         self.content = Content::Current(state);
         Ok(())
     }
@@ -175,15 +185,17 @@ impl Tree {
     /// Writes all rows of another store, which can be read, into this new one.
     pub fn copy(&mut self, other: &Self, state: State) -> Result<(), StoreError> {
         let transaction = redb_result(&self.path, self.database.begin_write())?;
-        let mut writing = Writing { salt: state.salt, rows: 0, sum: 0 };
         redb_result(&self.path, transaction.delete_table(ROWS))?;
-        let source = other.state().map(|state| state.salt);
+        let corrupt = || StoreError::Corrupt { path: other.path.clone(), what: "a row has a wrong checksum".to_owned() };
+        let source = other.state().map(|state| state.salt).ok_or_else(corrupt)?;
+        let mut writing = Writing::new(state.salt, &mut self.clusters);
         {
             let mut table = redb_result(&self.path, transaction.open_table(ROWS))?;
             other.each(|key, value| {
-                let value = source.and_then(|salt| unseal(&salt, key, value));
-                let (value, _) = value.ok_or_else(|| StoreError::Corrupt { path: other.path.clone(), what: "a row has a wrong checksum".to_owned() })?;
-                redb_result(&self.path, writing.set(&mut table, key, value.to_vec()))
+                let (value, _) = unseal(&source, key, value).ok_or_else(corrupt)?;
+                let (_, key) = clusters::split(key).ok_or_else(corrupt)?;
+                let owner = record::owner(key).map_err(|_| corrupt())?;
+                redb_result(&self.path, writing.set(&mut table, owner, key, value.to_vec()))
             })?;
         }
         let state = redb_result(&self.path, writing.end(transaction, state))?;
@@ -220,34 +232,44 @@ fn content(database: &Database, path: &Path) -> Result<Content, StoreError> {
 }
 
 /// A transaction that keeps count of its rows.
-struct Writing {
+struct Writing<'a> {
     salt: Salt,
+    clusters: &'a mut Clusters,
     rows: u64,
     sum: u64,
 }
 
-impl Writing {
-    fn set(&mut self, table: &mut Table<'_, &[u8], &[u8]>, key: &[u8], mut value: Vec<u8>) -> Result<(), redb::Error> {
-        let tag = row_tag(&self.salt, key, &value);
+impl<'a> Writing<'a> {
+    /// For a table without rows.
+    fn new(salt: Salt, clusters: &'a mut Clusters) -> Self {
+        *clusters = Clusters::default();
+        Self { salt, clusters, rows: 0, sum: 0 }
+    }
+
+    fn set(&mut self, table: &mut Table<'_, &[u8], &[u8]>, owner: Owner, key: &[u8], mut value: Vec<u8>) -> Result<(), redb::Error> {
+        let key = clusters::join(self.clusters.number(owner), key);
+        let tag = row_tag(&self.salt, &key, &value);
         value.extend(tag.to_le_bytes());
-        let before = table.insert(key, value.as_slice())?.map(|old| stored_tag(old.value()));
-        self.left(before);
-        self.rows += 1;
+        match table.insert(key.as_slice(), value.as_slice())?.map(|old| stored_tag(old.value())) {
+            Some(before) => self.sum = self.sum.wrapping_sub(before),
+            None => {
+                self.rows += 1;
+                self.clusters.added(owner);
+            }
+        }
         self.sum = self.sum.wrapping_add(u64::from(tag));
         Ok(())
     }
 
-    fn remove(&mut self, table: &mut Table<'_, &[u8], &[u8]>, key: &[u8]) -> Result<(), redb::Error> {
-        let before = table.remove(key)?.map(|old| stored_tag(old.value()));
-        self.left(before);
-        Ok(())
-    }
-
-    fn left(&mut self, tag: Option<u64>) {
-        if let Some(tag) = tag {
+    fn remove(&mut self, table: &mut Table<'_, &[u8], &[u8]>, owner: Owner, key: &[u8]) -> Result<(), redb::Error> {
+        let key = clusters::join(self.clusters.number(owner), key);
+        let before = table.remove(key.as_slice())?.map(|old| stored_tag(old.value()));
+        self.clusters.removed(owner, before.is_some());
+        if let Some(before) = before {
             self.rows = self.rows.wrapping_sub(1);
-            self.sum = self.sum.wrapping_sub(tag);
+            self.sum = self.sum.wrapping_sub(before);
         }
+        Ok(())
     }
 
     fn end(self, transaction: WriteTransaction, state: State) -> Result<State, redb::Error> {
@@ -259,29 +281,33 @@ impl Writing {
     }
 }
 
-fn change(database: &Database, state: State, changes: Vec<RawChange<'_>>) -> Result<State, redb::Error> {
+fn change(database: &Database, state: State, clusters: &mut Clusters, mut changes: Vec<RawChange<'_>>) -> Result<State, redb::Error> {
     let transaction = database.begin_write()?;
-    let mut writing = Writing { salt: state.salt, rows: state.rows, sum: state.sum };
+    // In the order of the tree each page is written once.
+    changes.sort_by_cached_key(|change| clusters.number(change.owner));
+    let mut writing = Writing { salt: state.salt, clusters, rows: state.rows, sum: state.sum };
     {
         let mut rows = transaction.open_table(ROWS)?;
         for change in changes {
             match change.row() {
-                Some(row) => writing.set(&mut rows, &change.key(), row)?,
-                None => writing.remove(&mut rows, &change.key())?,
+                Some(row) => writing.set(&mut rows, change.owner, &change.key(), row)?,
+                None => writing.remove(&mut rows, change.owner, &change.key())?,
             }
         }
     }
     writing.end(transaction, state)
 }
 
-fn rewrite<'a>(database: &Database, rows: impl Iterator<Item = (&'a Key, &'a Row)>, state: State) -> Result<State, redb::Error> {
+type RowRef<'a> = (&'a Key, &'a Row);
+
+fn rewrite<'a>(database: &Database, rows: impl Iterator<Item = RowRef<'a>>, state: State, clusters: &mut Clusters) -> Result<State, redb::Error> {
     let transaction = database.begin_write()?;
     transaction.delete_table(ROWS)?;
-    let mut writing = Writing { salt: state.salt, rows: 0, sum: 0 };
+    let mut writing = Writing::new(state.salt, clusters);
     {
         let mut table = transaction.open_table(ROWS)?;
         for (key, row) in rows {
-            writing.set(&mut table, &record::key(key), record::row(row))?;
+            writing.set(&mut table, Owner::of(key), &record::key(key), record::row(row))?;
         }
     }
     writing.end(transaction, state)

@@ -119,6 +119,18 @@ impl Node {
         }
     }
 
+    fn write_object(&mut self, now: Now, resource: &Resource, incoming: &Incoming) -> Ticket {
+        if matches!(resource.kind.as_str(), kind::DEVICE | kind::DEVICE_MODEL) {
+            return self.device_object(now, resource, incoming);
+        }
+        let mut changes = Meta::changes(incoming);
+        if resource.kind == kind::POD {
+            changes.extend(self.keep_obeyed(incoming));
+            changes.extend(self.pods.begin_record(now, &PodUid::from(incoming.uid.as_str()), &incoming.status));
+        }
+        self.disk.put(changes)
+    }
+
     /// Acknowledges, at once or when the ticket is on disk.
     pub(super) fn ack(&mut self, now: Now, session: Session, message: &Message, ticket: Option<Ticket>) {
         if !message.wants_ack() {
@@ -158,12 +170,7 @@ impl Node {
             }
             Verdict::News => {
                 self.requests.succeeded(&RequestKey::Object(incoming.name.clone()));
-                let mut changes = Meta::changes(&incoming);
-                if resource.kind == kind::POD {
-                    changes.extend(self.keep_obeyed(&incoming));
-                    changes.extend(self.pods.begin_record(now, &PodUid::from(incoming.uid.as_str()), &incoming.status));
-                }
-                let ticket = self.disk.put(changes);
+                let ticket = self.write_object(now, resource, &incoming);
                 self.meta.keep(&incoming, ticket);
                 self.disk.hold(ticket, Held::Object(resource.clone(), Box::new(incoming)));
                 self.ack(now, session, message, Some(ticket));
@@ -200,7 +207,8 @@ impl Node {
             },
             kind::NODE => self.show(now, resource, incoming),
             kind::CONFIG_MAP | kind::SECRET => self.pods.stir(),
-            kind::DEVICE | kind::DEVICE_MODEL => self.device_object(now, resource, &incoming.json),
+            // Twins know of it; see `device_object`.
+            kind::DEVICE | kind::DEVICE_MODEL => self.mappers.stir(),
             _ => {}
         }
     }
@@ -285,13 +293,13 @@ impl Node {
         if matches!(resource.kind.as_str(), kind::CONFIG_MAP | kind::SECRET) {
             self.pods.stir();
         }
-        let name = resource.to_string();
-        if matches!(resource.kind.as_str(), kind::DEVICE | kind::DEVICE_MODEL) {
+        let is_device = matches!(resource.kind.as_str(), kind::DEVICE | kind::DEVICE_MODEL);
+        if is_device {
             self.device_object_gone(now, resource);
         }
         if !changes.is_empty() {
-            let ticket = self.disk.put(changes);
-            self.meta.deleted(name, uid.to_owned(), version, ticket);
+            let ticket = if is_device { self.disk.join(changes) } else { self.disk.put(changes) };
+            self.meta.deleted(resource.to_string(), uid.to_owned(), version, ticket);
         }
     }
 

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::Node;
 use super::bus::{Order, Publication};
-use super::ids::{Packet, Session};
+use super::ids::{Packet, Session, Ticket};
 use super::link::message;
+use super::meta::{Incoming, Meta};
 use super::now::Now;
 use super::purpose::Purpose;
 use super::store::Sequence;
@@ -92,7 +93,11 @@ impl Node {
         match Topic::parse(&topic, self.settings.devicetwin.legacy_topics) {
             Topic::Device { id, named, verb } => {
                 let effects = self.twins.heard(now, &id, &named, verb, &payload, retained);
-                if verb == Verb::TwinGet { self.tell(effects, packet) } else { self.carry_out(effects, packet) }
+                if verb == Verb::TwinGet {
+                    self.tell(effects, packet);
+                } else {
+                    self.carry_out(effects, packet);
+                }
             }
             Topic::MembershipGet => {
                 let effects = self.twins.list(now, &payload);
@@ -117,8 +122,9 @@ impl Node {
     }
 
     /// Rows to disk, then words to the broker. A value that is said again may
-    /// not be on disk yet: then its words wait for it, too.
-    pub(super) fn carry_out(&mut self, effects: Effects, packet: Option<Packet>) {
+    /// not be on disk yet: then its words wait for it, too. The answer is the batch
+    /// that they wait for.
+    pub(super) fn carry_out(&mut self, effects: Effects, packet: Option<Packet>) -> Option<Ticket> {
         let Effects { changes, publications, at_once } = effects;
         self.reply(Reply { publications: at_once, packet: None });
         let ticket = if changes.is_empty() {
@@ -137,6 +143,7 @@ impl Node {
             }
             None => self.reply(reply),
         }
+        ticket
     }
 
     /// Words that change nothing. They wait for what was said before them, but
@@ -176,7 +183,7 @@ impl Node {
             _ => Err("nothing is known of it".to_owned()),
         };
         match done {
-            Ok(effects) => self.carry_out(effects, None),
+            Ok(effects) => drop(self.carry_out(effects, None)),
             Err(why) => {
                 log::warn!(target: "devicetwin", "'{resource}' of the cloud is refused: {why}");
                 self.count("refused_objects");
@@ -212,20 +219,25 @@ impl Node {
         }
     }
 
-    /// A Device or DeviceModel object takes effect.
-    pub(super) fn device_object(&mut self, now: Now, resource: &Resource, json: &str) {
-        self.mappers.stir();
+    /// The cloud told of a Device or DeviceModel. What becomes of it is on disk together
+    /// with the object, for each sync writes a page at least. The answer is the batch.
+    pub(super) fn device_object(&mut self, now: Now, resource: &Resource, incoming: &Incoming) -> Ticket {
+        let mut effects = self.device_effects(now, resource, &incoming.json);
+        effects.changes.splice(0..0, Meta::changes(incoming));
+        self.carry_out(effects, None).unwrap_or(self.disk.done())
+    }
+
+    /// What a Device or DeviceModel object changes.
+    fn device_effects(&mut self, now: Now, resource: &Resource, json: &str) -> Effects {
         let effects = match resource.kind.as_str() {
             kind::DEVICE_MODEL => kube::read::<kube::DeviceModel>(json).map(|model| self.twins.model(now, &model)),
             _ => kube::read::<kube::Device>(json).map(|device| self.twins.object(now, &device)),
         };
-        match effects {
-            Ok(effects) => self.carry_out(effects, None),
-            Err(why) => {
-                log::warn!(target: "devicetwin", "'{resource}' is refused: {why}");
-                self.count("refused_objects");
-            }
-        }
+        effects.unwrap_or_else(|why| {
+            log::warn!(target: "devicetwin", "'{resource}' is refused: {why}");
+            self.count("refused_objects");
+            Effects::default()
+        })
     }
 
     /// A Device or DeviceModel object is gone.
@@ -243,7 +255,10 @@ impl Node {
     pub(super) fn know_devices(&mut self, now: Now) {
         for kind in [kind::DEVICE_MODEL, kind::DEVICE] {
             let all: Vec<_> = self.meta.all(kind).collect();
-            all.into_iter().for_each(|(resource, json)| self.device_object(now, &resource, &json.text()));
+            for (resource, json) in all {
+                let effects = self.device_effects(now, &resource, &json.text());
+                self.carry_out(effects, None);
+            }
         }
     }
 

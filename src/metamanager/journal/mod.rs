@@ -69,6 +69,9 @@ use super::salt::Salt;
 /// Name of the file.
 pub const FILE: &str = "journal";
 
+/// What a file system writes at least, bytes.
+const PAGE: u64 = 4096;
+
 /// Where bytes are kept: a file, or in tests one that loses power.
 pub trait Disk {
     /// Reads exactly.
@@ -283,6 +286,15 @@ impl<D: Disk> Journal<D> {
     /// Whether a payload of this size belongs into the ring at all.
     pub fn takes(&self, length: usize) -> bool {
         (length + HEAD) as u64 <= self.capacity() / 4
+    }
+
+    /// By how many bytes a payload is lengthened, if it is synced alone, so that the next
+    /// one like it lies in one page and not across two: each would be written.
+    pub fn padding(&self, length: usize) -> usize {
+        let record = (HEAD + length) as u64;
+        let (end, _) = self.locate(self.end.place + record);
+        let room = end.next_multiple_of(PAGE) - end;
+        if record < PAGE && room < record { usize::try_from(room).unwrap_or(0) } else { 0 }
     }
 
     /// Everything appended is safe after this. After an error the ring must be opened

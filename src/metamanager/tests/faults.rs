@@ -1,5 +1,6 @@
 //! Media that fail: full, broken, read-only, gone; and come back.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,13 +14,30 @@ use crate::node::chance::Chance;
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<Files>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Files {
     pub ring: Vec<u8>,
     pub tree: Vec<u8>,
     pub fault: Fault,
     /// Calls of the kind that fails.
     calls: u64,
+    /// Size of a ring that is made, bytes.
+    ring_size: usize,
+    /// Pages of the ring and of redb that were written since the last sync.
+    dirty: [BTreeSet<u64>; 2],
+    /// All pages that were written so far.
+    written: [u64; 2],
+}
+
+/// What a file system writes at least, bytes.
+pub const PAGE: u64 = 4096;
+
+impl Files {
+    fn dirty(&mut self, file: usize, at: u64, length: usize) {
+        for page in at / PAGE..(at + length as u64).div_ceil(PAGE) {
+            self.written[file] += u64::from(self.dirty[file].insert(page));
+        }
+    }
 }
 
 /// What fails, from the call of this number on; and how.
@@ -39,7 +57,34 @@ pub enum Call {
     Sync,
 }
 
+impl Default for Files {
+    fn default() -> Self {
+        let (ring, tree, fault) = (Vec::new(), Vec::new(), Fault::default());
+        Self { ring, tree, fault, calls: 0, ring_size: 64 << 10, dirty: Default::default(), written: [0; 2] }
+    }
+}
+
 impl Memory {
+    /// One whose ring has another size.
+    pub fn with_ring(size: usize) -> Self {
+        let memory = Self::default();
+        memory.files().ring_size = size;
+        memory
+    }
+
+    /// Bytes that a kernel would have written, of the ring and of redb: whole pages, and
+    /// each once for a sync.
+    pub fn written(&self) -> [u64; 2] {
+        self.files().written.map(|pages| pages * PAGE)
+    }
+
+    /// Bytes of both files as `du` counts them: without pages that were never written.
+    pub fn size(&self) -> u64 {
+        let files = self.files();
+        let pages = files.tree.chunks(4096).filter(|page| page.iter().any(|byte| *byte != 0)).count();
+        files.ring.len() as u64 + pages as u64 * PAGE
+    }
+
     pub fn files(&self) -> MutexGuard<'_, Files> {
         self.0.lock().expect("no test panics here")
     }
@@ -78,11 +123,12 @@ impl Disk for Memory {
     }
     fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut files = self.call(Call::Write)?;
+        files.dirty(0, at, bytes.len());
         files.ring[span(at, bytes.len())].copy_from_slice(bytes);
         Ok(())
     }
     fn sync(&mut self) -> io::Result<()> {
-        self.call(Call::Sync).map(drop)
+        self.call(Call::Sync).map(|mut files| files.dirty[0].clear())
     }
     fn size(&self) -> u64 {
         self.files().ring.len() as u64
@@ -101,10 +147,11 @@ impl redb::StorageBackend for Memory {
         Ok(())
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.call(Call::Sync).map(drop)
+        self.call(Call::Sync).map(|mut files| files.dirty[1].clear())
     }
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut files = self.call(Call::Write)?;
+        files.dirty(1, at, bytes.len());
         files.tree[span(at, bytes.len())].copy_from_slice(bytes);
         Ok(())
     }
@@ -117,7 +164,8 @@ impl Medium for Memory {
     fn ring(&self) -> io::Result<Self> {
         let mut files = self.call(Call::Open)?;
         if files.ring.is_empty() {
-            files.ring.resize(64 << 10, 0);
+            let size = files.ring_size;
+            files.ring.resize(size, 0);
         }
         drop(files);
         Ok(self.clone())
