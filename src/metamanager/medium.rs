@@ -25,8 +25,11 @@ pub trait Medium {
     fn ring(&self) -> io::Result<Self::Ring>;
     /// Opens what is below redb; a new one is empty.
     fn tree(&self) -> io::Result<Self::Tree>;
-    /// An error if what was opened last is not what stands there now.
+    /// An error if what was opened last is not what stands there now: `NotFound` if it
+    /// was removed, another one if its file system is not mounted there any more.
     fn check(&self) -> io::Result<()>;
+    /// An error if there are not both files.
+    fn find(&self) -> io::Result<()>;
     /// Lets the check fail until both files are opened again.
     fn disown(&self);
     /// The path of the ring, for errors.
@@ -42,6 +45,8 @@ pub struct Directory {
     size: u64,
     ring: std::cell::Cell<Option<Identity>>,
     tree: std::cell::Cell<Option<Identity>>,
+    /// Device of the directory, once a file was opened there.
+    device: std::cell::Cell<Option<u64>>,
 }
 
 /// Device and inode.
@@ -50,7 +55,7 @@ type Identity = (u64, u64);
 impl Directory {
     /// A directory that need not be there, and the size of a new ring, bytes.
     pub fn new(dir: &Path, size: u64) -> Self {
-        Self { dir: dir.to_owned(), size: size.next_multiple_of(4096), ring: None.into(), tree: None.into() }
+        Self { dir: dir.to_owned(), size: size.next_multiple_of(4096), ring: None.into(), tree: None.into(), device: None.into() }
     }
 
     /// Opens or makes a file. What the kernel remembers of it is dropped: after a
@@ -60,9 +65,16 @@ impl Directory {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        self.device.set(Some(self.device_now()?));
         // A file system that cannot do it keeps nothing, either.
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
         Ok(file)
+    }
+
+    /// Device of the directory, or of where it would be made.
+    fn device_now(&self) -> io::Result<u64> {
+        let found = self.dir.ancestors().find_map(|dir| dir.metadata().ok());
+        found.map(|found| found.dev()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -93,6 +105,9 @@ impl Medium for Directory {
     }
 
     fn check(&self) -> io::Result<()> {
+        if self.device.get().is_some_and(|opened| self.device_now().ok() != Some(opened)) {
+            return Err(io::Error::other(format!("the file system of {} is not mounted any more", self.dir.display())));
+        }
         for (path, opened) in [(self.ring_path(), &self.ring), (self.tree_path(), &self.tree)] {
             let is_same = |opened: Identity| path.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == opened);
             if opened.get().is_some_and(|opened| !is_same(opened)) {
@@ -100,6 +115,10 @@ impl Medium for Directory {
             }
         }
         Ok(())
+    }
+
+    fn find(&self) -> io::Result<()> {
+        [self.ring_path(), self.tree_path()].iter().try_for_each(|path| path.symlink_metadata().map(drop))
     }
 
     fn disown(&self) {

@@ -91,6 +91,12 @@ impl StoreError {
         }
     }
 
+    /// Whether the file system itself is at fault, and not that it is full.
+    fn is_of_file_system(&self) -> bool {
+        let of_space = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        self.io().is_some_and(|why| why.raw_os_error().is_some() && !of_space.contains(&why.kind()))
+    }
+
     /// The error of the file system, if it is one.
     fn io(&self) -> Option<&io::Error> {
         match self {

@@ -80,6 +80,11 @@ impl<M: Medium> Store<M> {
     pub fn write(&mut self, batches: &[Batch]) -> (usize, Result<(), StoreError>) {
         let before = self.safe;
         let result = self.try_to_write(batches, before);
+        if result.as_ref().is_err_and(StoreError::is_of_file_system) && self.medium.check().is_ok() {
+            // Open files would keep it from being unmounted and repaired. Those that were
+            // removed are all there is of them.
+            (self.tree, self.journal) = (None, None);
+        }
         (usize::try_from(self.safe - before).unwrap_or(batches.len()), result)
     }
 
@@ -101,7 +106,10 @@ impl<M: Medium> Store<M> {
         for (batch, payload) in rest.iter().zip(&payloads).skip(done) {
             if let Err(why) = self.append(payload, batch.changes.iter().all(|change| change.row.is_none())) {
                 // Those before it were appended.
-                return self.sync().and(Err(why));
+                if self.journal.is_some() {
+                    self.sync()?;
+                }
+                return Err(why);
             }
         }
         self.sync()
@@ -239,7 +247,13 @@ impl<M: Medium> Store<M> {
 
     /// Opens again what an error has closed.
     fn mend(&mut self) -> Result<(), StoreError> {
+        if self.tree.is_none() && self.journal.is_none() {
+            return self.reopen();
+        }
         if let Err(why) = self.medium.check() {
+            if why.kind() != std::io::ErrorKind::NotFound {
+                return Err(ring_error(&self.medium, why));
+            }
             log::warn!(target: "metamanager", "{why}: all rows are written anew");
             return self.rescue().inspect_err(|_| self.medium.disown());
         }
@@ -251,6 +265,23 @@ impl<M: Medium> Store<M> {
             self.journal = Some(journal);
         }
         Ok(())
+    }
+
+    /// Opens both files again, and makes none: a file system that is not mounted is
+    /// waited for.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.medium.find().map_err(|why| ring_error(&self.medium, why))?;
+        self.mend_tree()?;
+        match open_journal(&self.medium, &self.state, Some(self.safe)) {
+            Ok((journal, _)) => {
+                self.journal = Some(journal);
+                Ok(())
+            }
+            Err(why) => {
+                self.tree = None;
+                Err(why)
+            }
+        }
     }
 
     fn mend_tree(&mut self) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use smol::channel::{Receiver, Sender, TrySendError};
 
+use super::medium::Medium;
 use super::{Store, StoreError};
 use crate::host::clock;
 use crate::node::input::Input;
@@ -30,7 +31,10 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Store {
+impl<M: Medium + Send + 'static> Store<M>
+where
+    M::Ring: Send,
+{
     /// Starts the thread.
     pub fn start(self, inbox: Sender<Input>) -> std::io::Result<Writer> {
         let (queue, batches) = smol::channel::bounded(QUEUE);
@@ -102,7 +106,7 @@ const QUIET: Duration = Duration::from_secs(300);
 /// Openings in a row that may find the store damaged before it is given up.
 const DAMAGED: u32 = 3;
 
-fn run(mut store: Store, batches: &Receiver<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) {
+fn run<M: Medium>(mut store: Store<M>, batches: &Receiver<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) {
     let mut group = Vec::new();
     let mut wait = RETRY.0;
     let (mut ill, mut crowded, mut noted) = (false, false, true);
@@ -222,7 +226,7 @@ fn linger(group: &mut Vec<Batch>, batches: &Receiver<Batch>) {
 
 /// Writes a group and tells up to which ticket everything is on disk; what is
 /// not stays in the group.
-fn write(store: &mut Store, group: &mut Vec<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) -> Result<(), StoreError> {
+fn write<M: Medium>(store: &mut Store<M>, group: &mut Vec<Batch>, waiting: &AtomicUsize, inbox: &Sender<Input>) -> Result<(), StoreError> {
     let (done, result) = store.write(group);
     let written: Vec<Batch> = group.drain(..done).collect();
     waiting.fetch_sub(written.iter().map(weight).sum(), Ordering::Relaxed);

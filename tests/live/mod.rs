@@ -4,6 +4,7 @@
 
 #[cfg(feature = "eventbus")]
 mod beside;
+mod disk;
 mod hostile;
 #[cfg(feature = "eventbus")]
 mod load;

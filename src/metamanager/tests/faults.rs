@@ -177,6 +177,9 @@ impl Medium for Memory {
     fn check(&self) -> io::Result<()> {
         Ok(())
     }
+    fn find(&self) -> io::Result<()> {
+        Ok(())
+    }
     fn disown(&self) {}
     fn ring_path(&self) -> PathBuf {
         "journal".into()
@@ -186,9 +189,9 @@ impl Medium for Memory {
     }
 }
 
-const ENOSPC: i32 = 28;
-const EIO: i32 = 5;
-const EROFS: i32 = 30;
+pub const ENOSPC: i32 = 28;
+pub const EIO: i32 = 5;
+pub const EROFS: i32 = 30;
 
 /// Writes one batch after the other as the thread does: what is not on disk is
 /// tried again, with more behind it.
