@@ -105,6 +105,7 @@ fn decisions_have_no_clock_socket_task_or_await() {
                 "hub.rs",
                 "controller.rs",
                 "applications.rs",
+                "apply.rs",
                 "objects.rs",
                 "merge.rs",
                 "rollout.rs",

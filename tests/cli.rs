@@ -90,3 +90,98 @@ fn a_broker_that_is_not_there_is_said_to_be_and_what_may_mend_it() {
         std::fs::remove_file(path).expect("it is ours");
     }
 }
+
+#[test]
+fn the_configuration_is_named_before_or_after_the_command() {
+    let path = file("after.toml", "[control]\nsocket = \"/nonexistent/named.sock\"\n");
+    let path_text = path.to_str().expect("text");
+    let equals = format!("--config={path_text}");
+    for arguments in [
+        &["--config", path_text, "status"][..],
+        &["status", "--config", path_text],
+        &["status", &equals],
+        &["get", "pods", "--config", path_text, "-o", "json"],
+        &["describe", "--config", path_text, "pod", "x"],
+        &["logs", "x", "--config", path_text],
+        &["twin", "get", "x", "--config", path_text],
+    ] {
+        let output = selvedge("/none", arguments);
+        assert!(text(&output.stderr).contains("/nonexistent/named.sock"), "{arguments:?}: {output:?}");
+    }
+    let checked = selvedge("/none", &["check", "--config", path_text, "-o", "json"]);
+    assert!(text(&checked.stdout).contains(path_text), "{checked:?}");
+    for twice in [&["--config", path_text, "check", "--config", path_text][..], &["check", "--config"]] {
+        let output = selvedge("/none", twice);
+        assert!(output.status.code() == Some(2) && text(&output.stderr).contains("--config"), "{twice:?}: {output:?}");
+    }
+    std::fs::remove_file(path).expect("it is ours");
+}
+
+#[cfg(feature = "edgehub")]
+const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.x.yy.zzz";
+
+#[test]
+#[cfg(feature = "edgehub")]
+fn a_cloud_that_cannot_be_meant_is_refused_with_one_sentence() {
+    let join = |cloud: &str| selvedge("/nonexistent/selvedge.toml", &["join", "--cloud", cloud, "--node", "n", "--token", TOKEN]);
+    for cloud in ["http://127.0.0.1:1", "127.0.0.1:1/x", "127.0.0.1:x", "a b"] {
+        let output = join(cloud);
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(&format!("--cloud '{cloud}': ")), "{output:?}");
+    }
+    let understood = join("https://127.0.0.1:1/");
+    assert!(text(&understood.stderr).contains("127.0.0.1:10002"), "{understood:?}");
+}
+
+#[test]
+#[cfg(feature = "edgehub")]
+fn the_key_of_another_node_is_never_replaced_unasked() {
+    let dir = std::env::temp_dir().join(format!("selvedge-cli-{}-keys", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("room");
+    let (config, key) = (dir.join("node.toml"), dir.join("node.key"));
+    std::fs::write(&key, "another node's").expect("room");
+    let config = config.to_str().expect("text");
+    let join = |more: &[&str]| {
+        selvedge("/none", &[&["join", "--config", config, "--cloud", "127.0.0.1:1", "--https-port", "1", "--node", "n", "--token", TOKEN], more].concat())
+    };
+    let output = join(&["--reuse"]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("node.key") && told.contains("--force"), "{output:?}");
+    // It goes as far as the cloud, which is not there.
+    let forced = join(&["--force"]);
+    assert!(text(&forced.stderr).contains("127.0.0.1:1 refuses the connection"), "{forced:?}");
+    assert_eq!(std::fs::read(&key).expect("it is there"), b"another node's");
+    std::fs::remove_dir_all(dir).expect("it is ours");
+}
+
+#[test]
+#[cfg(feature = "cloud")]
+fn a_token_of_a_cloud_that_is_not_up_is_an_error() {
+    let dir = std::env::temp_dir().join(format!("selvedge-cli-{}-cloud", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("room");
+    let state = dir.to_str().expect("text");
+    let token = || selvedge("/none", &["cloud", "--state", state, "token"]);
+    let output = token();
+    assert!(output.status.code() == Some(3) && output.stdout.is_empty(), "{output:?}");
+    assert!(text(&output.stderr).contains("the stand-in is not running: selvedge cloud run"), "{output:?}");
+    let listener = std::os::unix::net::UnixListener::bind(dir.join("control.sock")).expect("a socket");
+    let ending = std::thread::spawn(move || drop(listener.accept().expect("one asks")));
+    let output = token();
+    ending.join().expect("it ends");
+    assert!(output.status.code() == Some(3) && output.stdout.is_empty() && !output.stderr.is_empty(), "{output:?}");
+    std::fs::remove_dir_all(dir).expect("it is ours");
+}
+
+#[test]
+#[cfg(feature = "eventbus")]
+fn the_doctor_looks_at_the_broker() {
+    for (server, found) in [("mode = \"off\"", None), ("server = \"tcp://127.0.0.1:1\"", Some("127.0.0.1:1"))] {
+        let path = file("mqtt.toml", &format!("[eventbus]\n{server}\n[edged]\nruntime = \"/nonexistent/x.sock\"\n"));
+        let output = selvedge(path.to_str().expect("text"), &["check", "-o", "json"]);
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let mqtt = findings.as_array().into_iter().flatten().find(|finding| finding["what"] == "mqtt");
+        assert_eq!(mqtt.is_some(), found.is_some(), "{findings}");
+        assert!(mqtt.is_none_or(|mqtt| mqtt["why"].as_str().is_some_and(|why| found.is_some_and(|found| why.contains(found)))), "{findings}");
+        std::fs::remove_file(path).expect("it is ours");
+    }
+}

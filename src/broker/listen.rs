@@ -18,7 +18,7 @@ use super::line::Hub;
 use crate::config::Listen;
 use crate::host::socket;
 use crate::host::tasks::{Executor, Tasks};
-use crate::host::tls::{self, BadFile};
+use crate::host::tls::{self, BadFile, Secured};
 
 /// First and longest wait for an address that somebody else holds.
 const WAITS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
@@ -78,7 +78,7 @@ pub async fn encrypted(hub: Rc<Hub>, address: String, acceptor: TlsAcceptor, exe
                     Err(io::ErrorKind::TimedOut.into())
                 };
                 match future::or(acceptor.accept(stream), late).await {
-                    Ok(stream) => hub.welcome(stream, false),
+                    Ok(stream) => hub.welcome(Secured(stream), false),
                     Err(why) => log::debug!(target: "broker", "{peer}: {why}"),
                 }
             });

@@ -17,6 +17,20 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Asks what has one answer.
+    ///
+    /// # Errors
+    ///
+    /// Nobody answers, or the answer is an error.
+    pub fn one(&self, socket: &Path, question: &Value) -> Result<Value, Failure> {
+        let mut answer = None;
+        self.ask(socket, question, |value| {
+            answer = Some(value.clone());
+            Ok(())
+        })?;
+        answer.ok_or_else(|| Failure(Exit::Unreachable, format!("{}: the {} ended before it answered", socket.display(), self.name)))
+    }
+
     /// Asks and hands every line of the answer over.
     pub fn ask(&self, socket: &Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
         let mut failure = None;

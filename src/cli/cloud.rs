@@ -207,13 +207,13 @@ impl Cloud {
     /// Does it.
     pub fn run(self) -> Result<Exit, Failure> {
         let socket = self.state.join("control.sock");
-        let tell = |question: Value| CLOUD.ask(&socket, &question, |_| Ok(()));
+        let tell = |question: Value| CLOUD.one(&socket, &question).map(drop);
         match self.command {
             Command::Run(run) => serve(self.state, run)?,
-            Command::Token(Token {}) => CLOUD.ask(&socket, &json!("token"), |answer| {
-                raw(answer["token"].as_str().unwrap_or_default());
-                Ok(())
-            })?,
+            Command::Token(Token {}) => {
+                let answer = CLOUD.one(&socket, &json!("token"))?;
+                raw(answer["token"].as_str().ok_or_else(|| Failure::new("the stand-in answered without a token"))?);
+            }
             Command::Get(get) => get.run(&socket)?,
             Command::Apply(apply) => return apply.run(tell),
             Command::Delete(delete) => {
@@ -286,26 +286,25 @@ impl Get {
     fn run(self, socket: &Path) -> Result<(), Failure> {
         let what = singular(&self.what);
         let form = Form::of(&self.output)?;
-        CLOUD.ask(socket, &json!({ "get": what }), |answer| {
-            if form == Form::Json {
-                output::json(answer);
-                return Ok(());
+        let answer = CLOUD.one(socket, &json!({ "get": what }))?;
+        if form == Form::Json {
+            output::json(&answer);
+            return Ok(());
+        }
+        let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        match what.as_str() {
+            "node" => table(form, &["NAME", "READY", "CONNECTED", "VERSION", "RUNTIME"], &rows(items, node)),
+            "pod" => table(form, &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], &rows(items, pod)),
+            "event" => table(form, &["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], &rows(items, event)),
+            "device" => table(form, &["NAMESPACE", "NAME", "MODEL", "NODE", "AGE"], &rows(items, device)),
+            DEVICE_STATUS => {
+                let rows: Vec<_> = items.iter().flat_map(device_status).collect();
+                table(form, &["NAMESPACE", "DEVICE", "STATE", "PROPERTY", "REPORTED", "OBSERVED DESIRED"], &rows);
             }
-            let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-            match what.as_str() {
-                "node" => table(form, &["NAME", "READY", "CONNECTED", "VERSION", "RUNTIME"], &rows(items, node)),
-                "pod" => table(form, &["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], &rows(items, pod)),
-                "event" => table(form, &["LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"], &rows(items, event)),
-                "device" => table(form, &["NAMESPACE", "NAME", "MODEL", "NODE", "AGE"], &rows(items, device)),
-                DEVICE_STATUS => {
-                    let rows: Vec<_> = items.iter().flat_map(device_status).collect();
-                    table(form, &["NAMESPACE", "DEVICE", "STATE", "PROPERTY", "REPORTED", "OBSERVED DESIRED"], &rows);
-                }
-                "upload" => table(form, &["AGE", "NODE", "SOURCE", "TOPIC", "PAYLOAD"], &rows(items, upload)),
-                _ => table(form, &["NAMESPACE", "NAME", "AGE"], &rows(items, plain)),
-            }
-            Ok(())
-        })
+            "upload" => table(form, &["AGE", "NODE", "SOURCE", "TOPIC", "PAYLOAD"], &rows(items, upload)),
+            _ => table(form, &["NAMESPACE", "NAME", "AGE"], &rows(items, plain)),
+        }
+        Ok(())
     }
 }
 

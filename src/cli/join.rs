@@ -6,11 +6,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
+use futures_rustls::pki_types::CertificateDer;
 
+use super::endpoint::Endpoint;
 use super::output::line;
 use super::{Exit, Failure};
 use crate::config::edit::{self, EditError};
-use crate::config::{self, Config, file};
+use crate::config::{self, Config, file, names};
 use crate::edgehub::enrol::{self, Auth, Token};
 use crate::edgehub::identity;
 
@@ -18,7 +20,7 @@ use crate::edgehub::identity;
 #[derive(FromArgs)]
 #[argh(subcommand, name = "join")]
 pub struct Join {
-    /// the cloud's HOST[:PORT]; port of CloudCore's WebSocket, 10000 unless told
+    /// the cloud's HOST[:PORT] or https://HOST[:PORT]; port of CloudCore's WebSocket (default 10000)
     #[argh(option)]
     cloud: String,
     /// port of CloudCore's HTTPS server (default 10002)
@@ -36,6 +38,9 @@ pub struct Join {
     /// take over a node of this name that is there already
     #[argh(switch)]
     reuse: bool,
+    /// replace a key and a certificate that are another node's or another cloud's
+    #[argh(switch)]
+    force: bool,
 }
 
 impl Join {
@@ -45,11 +50,23 @@ impl Join {
         let config = self.config(path)?;
         // Before the token is used: a file that cannot be changed is told first.
         let text = self.text(path, &config)?;
+        let owner = Owner::of(&config);
+        if let Some(Owner::Unknown(why)) = &owner
+            && !self.force
+        {
+            return Err(keep(&config, why));
+        }
         let (https, node, proxy) = (&config.edgehub.https, &config.node.name, config.edgehub.proxy.as_deref());
         smol::block_on(async {
             line(&format!("asking {https} for its CA"));
             let ca = enrol::fetch_ca(https, &token, proxy).await.map_err(Failure::new)?;
             line("the CA is the one the token names");
+            if let Some(Owner::ThisNode { cloud }) = &owner
+                && *cloud != ca
+                && !self.force
+            {
+                return Err(keep(&config, "they are for another cloud"));
+            }
             if enrol::node_exists(https, &ca, node, proxy).await.map_err(Failure::new)? && !self.reuse {
                 may_take_over(node)?;
             }
@@ -84,18 +101,21 @@ impl Join {
     fn config(&self, path: &Path) -> Result<Config, Failure> {
         let mut config =
             if path.exists() { config::load(path)? } else { file::parse("", &file::hostname()).map_err(|faults| Failure(Exit::Usage, faults.to_string()))? };
-        let (host, port) = self.cloud.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).unwrap_or((&self.cloud, "10000"));
+        let Endpoint { host, port } = Endpoint::parse(&self.cloud).map_err(|why| Failure(Exit::Usage, format!("--cloud '{}': {why}", self.cloud)))?;
         config.edgehub.websocket = format!("{host}:{port}");
         config.edgehub.https = format!("{host}:{}", self.https_port);
+        for (key, own) in beside(path)? {
+            match key {
+                "ca" => config.edgehub.ca = own,
+                "certificate" => config.edgehub.certificate = own,
+                _ => config.edgehub.key = own,
+            }
+        }
         if let Some(node) = &self.node {
             config.node.name.clone_from(node);
         }
-        if !file::is_dns_name(&config.node.name) {
-            return Err(Failure(
-                Exit::Usage,
-                format!("'{}' is no name for a node: lower-case letters, digits, '-' and '.'; give one with --node", config.node.name),
-            ));
-        }
+        names::node(&config.node.name)
+            .map_err(|why| Failure(Exit::Usage, format!("'{}' cannot be the name of a node: {why}; give one with --node", config.node.name)))?;
         Ok(config)
     }
 
@@ -103,7 +123,7 @@ impl Join {
     /// change.
     fn text(&self, path: &Path, config: &Config) -> Result<String, Failure> {
         let text = match std::fs::read_to_string(path) {
-            Ok(before) => edited(&before, config).map_err(|why| Failure(Exit::Usage, format!("{}: {why}", path.display())))?,
+            Ok(before) => edited(&before, config, &beside(path)?).map_err(|why| Failure(Exit::Usage, format!("{}: {why}", path.display())))?,
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => file::render(&config.node.name, &config.edgehub, None),
             Err(why) => return Err(Failure::new(format!("{}: {why}", path.display()))),
         };
@@ -112,10 +132,61 @@ impl Join {
     }
 }
 
-/// Sets what was typed in a configuration.
-fn edited(before: &str, config: &Config) -> Result<String, EditError> {
-    let wanted = [("node", "name", &config.node.name), ("edgehub", "https", &config.edgehub.https), ("edgehub", "websocket", &config.edgehub.websocket)];
-    wanted.iter().try_fold(before.to_owned(), |text, (table, key, value)| edit::set(&text, table, key, value))
+/// Sets what was typed in a configuration, and where keys are if it says nothing
+/// about that.
+fn edited(before: &str, config: &Config, keys: &[(&'static str, PathBuf)]) -> Result<String, EditError> {
+    let typed = [("node", "name", &config.node.name), ("edgehub", "https", &config.edgehub.https), ("edgehub", "websocket", &config.edgehub.websocket)];
+    let text = typed.iter().try_fold(before.to_owned(), |text, (table, key, value)| edit::set(&text, table, key, value))?;
+    keys.iter().try_fold(text, |text, (key, path)| edit::set(&text, "edgehub", key, &path.to_string_lossy()))
+}
+
+/// Files of the identity that the configuration does not name: they are beside
+/// it. Beside the default configuration, these are the defaults.
+fn beside(path: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
+    let failed = |why: std::io::Error| Failure::new(format!("{}: {why}", path.display()));
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let dir = absolute.parent().unwrap_or(Path::new("/"));
+    if Some(dir) == Path::new(super::CONFIG).parent() {
+        return Ok(Vec::new());
+    }
+    let text = match std::fs::read_to_string(path) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(failed)?,
+    };
+    let files = [("ca", "ca.crt"), ("certificate", "node.crt"), ("key", "node.key")];
+    Ok(files.into_iter().filter(|(key, _)| !edit::has(&text, "edgehub", key)).map(|(key, name)| (key, dir.join(name))).collect())
+}
+
+/// Whose key and certificate are where ours go.
+enum Owner {
+    /// This node's.
+    ThisNode {
+        /// The CA it was joined with.
+        cloud: CertificateDer<'static>,
+    },
+    /// Another node's, or nobody knows: why.
+    Unknown(String),
+}
+
+impl Owner {
+    /// `None` when there are none.
+    fn of(config: &Config) -> Option<Self> {
+        let files = &config.edgehub;
+        if !files.key.exists() && !files.certificate.exists() {
+            return None;
+        }
+        Some(match identity::load(files, &config.node.name) {
+            Ok(identity) => Self::ThisNode { cloud: identity.ca },
+            Err(why) => Self::Unknown(why.to_string()),
+        })
+    }
+}
+
+/// Refuses to replace key and certificate.
+fn keep(config: &Config, why: &str) -> Failure {
+    let files = &config.edgehub;
+    let other = "name another file with --config, or replace them with --force";
+    Failure::new(format!("{} and {} exist already: {why}; {other}", files.key.display(), files.certificate.display()))
 }
 
 /// Writes a file whole or not at all; mode, owner and a symbolic link to it stay.
@@ -167,11 +238,30 @@ mod tests {
             "# mine\nedgehub.websocket = 'old:1'\nedgehub.heartbeat = '10s'\nedged.max_pods = 5",
             "# mine\r\nedgehub = { websocket = 'old:1', heartbeat = '10s' }\r\n[edged]\r\nmax_pods = 5\r\n",
         ] {
-            let after = edited(before, &config).expect(before);
+            let after = edited(before, &config, &[]).expect(before);
             let read = file::parse(&after, "h").expect(&after);
             assert_eq!((read.node.name.as_str(), read.edged.max_pods, read.edgehub.heartbeat.as_secs()), ("edge-2", 5, 10));
             assert!(after.contains("# mine") && !after.contains("old:1"), "{after}");
         }
+    }
+
+    #[test]
+    fn keys_are_beside_the_configuration_unless_it_names_them() {
+        let dir = std::env::temp_dir().join(format!("selvedge-beside-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("room");
+        let path = dir.join("node.toml");
+        let names = |path: &Path| beside(path).expect("it can be read").into_iter().map(|(key, path)| format!("{key}={}", path.display())).collect::<Vec<_>>();
+        let own = |name: &str| dir.join(name).display().to_string();
+        let all = [format!("ca={}", own("ca.crt")), format!("certificate={}", own("node.crt")), format!("key={}", own("node.key"))];
+        assert_eq!(names(&path), all, "a new file");
+        std::fs::write(&path, "[edgehub]\nca = '/x/ca.crt'\n").expect("room");
+        assert_eq!(names(&path), all[1..], "a file that names one of them");
+        assert_eq!(names(Path::new(super::super::CONFIG)), [""; 0]);
+        let config = file::parse("", "h").expect("defaults");
+        let text = edited("[edgehub]\nca = '/x/ca.crt'\n", &config, &beside(&path).expect("it can be read")).expect("it is TOML");
+        let read = file::parse(&text, "h").expect(&text).edgehub;
+        assert_eq!((read.ca, read.key), (PathBuf::from("/x/ca.crt"), dir.join("node.key")));
+        std::fs::remove_dir_all(dir).expect("it is ours");
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod check;
 #[cfg(feature = "cloud")]
 mod cloud;
 #[cfg(feature = "edgehub")]
+mod endpoint;
+#[cfg(feature = "edgehub")]
 mod join;
 #[cfg(feature = "eventbus")]
 mod mqtt;
@@ -94,6 +96,7 @@ struct Run {}
 pub fn main() -> ExitCode {
     let strings: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = strings.iter().map(String::as_str).collect();
+    let words = config_first(&words);
     let (name, rest) = words.split_first().map_or(("selvedge", &[][..]), |(name, rest)| (name, rest));
     let name = Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or("selvedge");
     let code = match Arguments::from_args(&[name], rest) {
@@ -111,6 +114,29 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(code as u8)
+}
+
+/// The words with `--config FILE` before the command, wherever it was typed.
+fn config_first<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    let mut words = words.iter().copied();
+    first.extend(words.next());
+    while let Some(word) = words.next() {
+        match (word, word.strip_prefix("--config=")) {
+            ("--config", _) => match words.next() {
+                Some(path) => first.extend([word, path]),
+                None => rest.push(word),
+            },
+            (_, Some(path)) => first.extend(["--config", path]),
+            ("--", _) => {
+                rest.push(word);
+                rest.extend(words.by_ref());
+            }
+            (_, None) => rest.push(word),
+        }
+    }
+    first.extend(rest);
+    first
 }
 
 fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
@@ -147,4 +173,25 @@ fn run(config: Config) -> Result<Exit, Failure> {
 /// by whoever asks.
 fn socket(path: &Path) -> PathBuf {
     config::load(path).map_or_else(|_| "/run/selvedge/control.sock".into(), |config| config.control.socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_may_be_named_anywhere() {
+        let first = |text: &str| config_first(&text.split(' ').collect::<Vec<_>>()).join(" ");
+        for (typed, read) in [
+            ("selvedge check", "selvedge check"),
+            ("selvedge check --config F", "selvedge --config F check"),
+            ("selvedge --config F check -o json", "selvedge --config F check -o json"),
+            ("selvedge join --cloud C --config=F --node n", "selvedge --config F join --cloud C --node n"),
+            ("selvedge check --config", "selvedge check --config"),
+            ("selvedge --config F check --config G", "selvedge --config F --config G check"),
+            ("selvedge twin set d -- --config F", "selvedge twin set d -- --config F"),
+        ] {
+            assert_eq!(first(typed), read, "{typed}");
+        }
+    }
 }

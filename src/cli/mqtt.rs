@@ -44,7 +44,7 @@ impl Mqtt {
 
 /// How to reach the broker from here. The agent's own is reached as its other
 /// clients do it, by the first address.
-fn way(config: Config) -> Result<EventBus, Failure> {
+pub(super) fn way(config: Config) -> Result<EventBus, Failure> {
     match config.eventbus.mode {
         BusMode::Off => Err(Failure::new("eventbus.mode is off: there is no broker")),
         BusMode::External => Ok(config.eventbus),

@@ -13,6 +13,9 @@ use super::{Exit, Failure};
 const CELL: usize = 64;
 const NAME: usize = 253;
 const LAST: usize = 256;
+/// Columns up to which all cells are aligned; a longer one moves only the rest
+/// of its own row.
+const ALIGNED: usize = 40;
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,16 +70,16 @@ pub fn table(form: Form, head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// The lines of a table. Columns are as wide as their longest cell, but never
-/// wider than a cell that is cut.
+/// The lines of a table. Columns are as wide as their longest cell, those left
+/// out that are longer than is aligned.
 fn laid_out(form: Form, head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let limits: Vec<usize> = head.iter().enumerate().map(|(at, title)| limit(title, at + 1 == head.len())).collect();
     let cell = |(text, limit): (&String, &usize)| if form == Form::Wide { escaped(text) } else { cut(text, *limit) };
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().zip(&limits).map(cell).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();
     for row in &rows {
-        for ((most, cell), limit) in widths.iter_mut().zip(row).zip(&limits) {
-            *most = width(cell).min(*limit).max(*most);
+        for (most, cell) in widths.iter_mut().zip(row).filter(|(_, cell)| width(cell) <= ALIGNED) {
+            *most = width(cell).max(*most);
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -209,7 +212,7 @@ mod tests {
             let long = "v".repeat(length);
             let table = rows(&[["text", &long, &long], ["n", "7", "1s"]]);
             let short = laid_out(Form::Short, &HEAD, &table);
-            assert_eq!(short[2], format!("n      7{}1s", " ".repeat(66)));
+            assert_eq!(short[2], "n      7       1s");
             assert!(short.iter().all(|line| width(line) <= 4 + 3 + CELL + 3 + LAST) && short[1].ends_with('…'), "{}", short[1].len());
             let wide = laid_out(Form::Wide, &HEAD, &table);
             assert_eq!((wide[1].matches('v').count(), wide[2].as_str()), (2 * length, short[2].as_str()));
@@ -232,6 +235,18 @@ mod tests {
         assert_eq!(cut("温度温度", 5), "温度…");
         assert_eq!(cut("abcde", 5), "abcde");
         assert_eq!(cut("abcdef", 5), "abcd…");
+    }
+
+    #[test]
+    fn one_long_name_moves_only_its_own_row() {
+        let long = "n".repeat(100);
+        let table = rows(&[["a", "1", "2"], [&long, "3", "4"], [&long[..40], "5", "6"]]);
+        for form in [Form::Short, Form::Wide] {
+            let lines = laid_out(form, &HEAD, &table);
+            assert_eq!(lines[1], format!("a{}1       2", " ".repeat(42)));
+            assert_eq!(lines[2], format!("{long}   3       4"));
+            assert_eq!(lines[3], format!("{}   5       6", &long[..40]));
+        }
     }
 
     #[test]

@@ -89,12 +89,7 @@ pub(super) fn wants_json(output: &Option<String>) -> Result<bool, Failure> {
 const AGENT: Asked = Asked { name: "agent", start: "systemctl start selvedge, or selvedge run" };
 
 pub(super) fn one(socket: &Path, question: &Value) -> Result<Value, Failure> {
-    let mut answer = Value::Null;
-    AGENT.ask(socket, question, |value| {
-        answer = value.clone();
-        Ok(())
-    })?;
-    Ok(answer)
+    AGENT.one(socket, question)
 }
 
 /// `NAMESPACE/NAME`.
@@ -150,8 +145,9 @@ impl Get {
             other => return Err(Failure(Exit::Usage, format!("unknown type '{other}': node, pods, configmaps, secrets, devices or mappers"))),
         };
         let mut answer = one(socket, &json!({ "ask": "get", "kind": kind }))?;
-        if let (Some(namespace), Some(items)) = (&self.namespace, answer.get_mut("items").and_then(Value::as_array_mut)) {
-            items.retain(|item| item["namespace"] == namespace.as_str());
+        if let Some(items) = answer.get_mut("items").and_then(Value::as_array_mut) {
+            items.retain(|item| self.namespace.as_ref().is_none_or(|namespace| item["namespace"] == namespace.as_str()));
+            items.sort_by_cached_key(|item| ["namespace", "name"].map(|part| item[part].as_str().unwrap_or_default().to_owned()));
         }
         let form = Form::of(&self.output)?;
         if form == Form::Json {

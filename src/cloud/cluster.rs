@@ -13,15 +13,11 @@ use super::devicestatus;
 use super::hub::{self, Hub, Order, Session};
 use super::objects::{Change, Name, Objects, Refusal, Verb, name};
 use super::router::{self, Saying, Uploads};
-use super::workloads::{self, DEPLOYMENT};
+use super::workloads;
 use crate::wire::application::{ANSWERED, DYNAMIC_CONTROLLER, METASERVER};
 use crate::wire::message::{DEVICE_CONTROLLER, EDGE_CONTROLLER, Header, Message, RESOURCE, Route, TWIN, operation, raw, string};
 use crate::wire::resource::kind;
 
-/// Annotation of objects that a folder brought: the file.
-const FROM: &str = "selvedge.io/manifest";
-/// Kinds that people may apply.
-const SERVED: [&str; 6] = [kind::POD, DEPLOYMENT, kind::CONFIG_MAP, kind::SECRET, kind::DEVICE, kind::DEVICE_MODEL];
 /// Changes kept for those who watch.
 const NEWS: usize = 4096;
 
@@ -37,7 +33,7 @@ pub struct Now {
 /// The whole cluster.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Cluster {
-    objects: Objects,
+    pub(super) objects: Objects,
     hub: Hub,
     #[serde(default)]
     devices: Devices,
@@ -239,68 +235,6 @@ impl Cluster {
         self.hub.direct(session, message);
     }
 
-    /// Creates an object or changes what is described of it, as `kubectl apply`
-    /// does. An object of the folder is the folder's no more.
-    pub fn apply(&mut self, now: Now, manifest: Value) -> Result<Name, Refusal> {
-        self.apply_as(now, manifest, None)
-    }
-
-    /// The same with an object of a file in the folder. What it creates goes when
-    /// the folder no longer has it; what was there before does not.
-    pub fn apply_from(&mut self, now: Now, manifest: Value, file: &str) -> Result<Name, Refusal> {
-        self.apply_as(now, manifest, Some(file))
-    }
-
-    fn apply_as(&mut self, now: Now, mut manifest: Value, file: Option<&str>) -> Result<Name, Refusal> {
-        mark(&mut manifest, None);
-        let meta = &manifest["metadata"];
-        let of = manifest["kind"].as_str().unwrap_or_default().to_lowercase();
-        let namespace = meta["namespace"].as_str().unwrap_or("default").to_owned();
-        let own = name(&of, &namespace, meta["name"].as_str().unwrap_or_default());
-        if !SERVED.contains(&of.as_str()) {
-            return Err(Refusal::invalid(&own, "is of a kind that is not served: Pod, Deployment, ConfigMap, Secret, Device and DeviceModel are"));
-        }
-        if own.2.is_empty() {
-            return Err(Refusal::invalid(&own, "has no metadata.name"));
-        }
-        let mut manifest = if of == kind::SECRET { encoded(manifest) } else { manifest };
-        if self.objects.get(&own).is_some() {
-            self.change(&own, &manifest, file)?;
-            self.settle(now);
-            return Ok(own);
-        }
-        mark(&mut manifest, file);
-        if of == kind::POD {
-            let suffix = self.suffix();
-            workloads::create_pod(&mut self.objects, now.wall, &own, manifest, &suffix)?;
-        } else {
-            self.objects.create(now.wall, own.clone(), manifest)?;
-        }
-        self.settle(now);
-        Ok(own)
-    }
-
-    /// Of a pod that is there, only images and metadata can change.
-    fn change(&mut self, own: &Name, manifest: &Value, file: Option<&str>) -> Result<(), Refusal> {
-        self.objects.update(own, |object| {
-            let file = file.filter(|_| is_from_folder(object));
-            for part in ["labels", "annotations"] {
-                if manifest["metadata"][part].is_object() {
-                    object["metadata"][part] = manifest["metadata"][part].clone();
-                }
-            }
-            mark(object, file);
-            if own.0 == kind::POD {
-                images(&mut object["spec"], &manifest["spec"]);
-                return;
-            }
-            for part in ["spec", "data", "binaryData"].iter().filter(|part| !manifest[**part].is_null()) {
-                object[*part] = manifest[*part].clone();
-            }
-        })?;
-        Ok(())
-    }
-
     /// Changes an object as whoever may change all of it.
     pub fn edit(&mut self, now: Now, own: &Name, change: impl FnOnce(&mut Value)) -> Result<(), Refusal> {
         self.objects.update(own, change)?;
@@ -316,7 +250,7 @@ impl Cluster {
     }
 
     /// Six characters that make a name unique.
-    fn suffix(&mut self) -> String {
+    pub(super) fn suffix(&mut self) -> String {
         self.counter += 1;
         suffix(self.counter)
     }
@@ -358,7 +292,7 @@ impl Cluster {
     }
 
     /// Changes lead to messages and to others, until nothing changes.
-    fn settle(&mut self, now: Now) {
+    pub(super) fn settle(&mut self, now: Now) {
         loop {
             let changes: Vec<Change> = std::iter::from_fn(|| self.objects.poll()).collect();
             if changes.is_empty() {
@@ -432,20 +366,6 @@ impl Cluster {
         self.hub.offer(now.mono, node, name, object, message);
     }
 
-    /// Objects that a folder no longer has go; `alive` are those it has.
-    pub fn prune(&mut self, now: Now, alive: &[Name]) {
-        let gone: Vec<Name> = SERVED
-            .iter()
-            .flat_map(|of| self.objects.of(of))
-            .filter(|(name, object)| is_from_folder(object) && !alive.contains(name))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in gone {
-            let _ = self.objects.delete(now.wall, &name, None, None);
-        }
-        self.settle(now);
-    }
-
     /// The CA that pods are given.
     pub fn set_root_ca(&mut self, now: Now, pem: &str) {
         let own = name(kind::CONFIG_MAP, "kube-system", super::defaults::ROOT_CA);
@@ -453,20 +373,6 @@ impl Cluster {
             let _ = self.objects.create(now.wall, own, json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": { "ca.crt": pem } }));
         }
         self.settle(now);
-    }
-}
-
-fn is_from_folder(object: &Value) -> bool {
-    object["metadata"]["annotations"][FROM].is_string()
-}
-
-/// Notes the file that an object is from, or that it is from none.
-fn mark(object: &mut Value, file: Option<&str>) {
-    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    match file {
-        Some(file) if meta.get("annotations").is_some_and(Value::is_object) => meta["annotations"][FROM] = file.into(),
-        Some(file) => drop(meta.insert("annotations".to_owned(), json!({ FROM: file }))),
-        None => drop(meta.get_mut("annotations").and_then(Value::as_object_mut).and_then(|map| map.remove(FROM))),
     }
 }
 
@@ -479,25 +385,4 @@ fn suffix(number: u64) -> String {
         char::from(letter)
     };
     (0..5).map(letter).collect()
-}
-
-fn images(spec: &mut Value, wanted: &Value) {
-    for list in ["initContainers", "containers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let other = wanted[list].as_array().into_iter().flatten().find(|other| other["name"] == container["name"]);
-            if let Some(image) = other.map(|other| &other["image"]).filter(|image| image.is_string()) {
-                container["image"] = image.clone();
-            }
-        }
-    }
-}
-
-/// `stringData` is written as `data`.
-fn encoded(mut secret: Value) -> Value {
-    use base64::Engine;
-    let plain = secret.as_object_mut().and_then(|map| map.remove("stringData")).unwrap_or_default();
-    for (key, value) in plain.as_object().into_iter().flatten() {
-        secret["data"][key] = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default()).into();
-    }
-    secret
 }

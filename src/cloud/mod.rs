@@ -2,12 +2,13 @@
 //! that serves a folder of manifests to a few nodes, over the wire of the real
 //! one. At scale the cloud is Kubernetes with CloudCore; this never is.
 //!
-//! `cluster` and what it is made of (`hub`, `controller`, `applications`,
+//! `cluster` and what it is made of (`hub`, `controller`, `applications`, `apply`,
 //! `workloads`, `rollout`, `scheduler`, `devices`, `router`, `objects`) and
 //! `yaml` are pure; `https`, `websocket`, `manifests` and `control` touch the
 //! world.
 
 mod applications;
+mod apply;
 mod authority;
 pub mod cluster;
 mod control;

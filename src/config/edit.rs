@@ -37,6 +37,11 @@ pub fn set(text: &str, table: &str, key: &str, value: &str) -> Result<String, Ed
     candidates(text, table, key, &quoted(value)).into_iter().find(reads_right).ok_or_else(|| EditError(format!("{table}.{key}: cannot be set in this file")))
 }
 
+/// Whether a text sets `table.key`.
+pub fn has(text: &str, table: &str, key: &str) -> bool {
+    place(text, table, key).is_some()
+}
+
 /// Texts of which one has the key where it belongs, the nicest first.
 fn candidates(text: &str, table: &str, key: &str, value: &str) -> Vec<String> {
     if let Some(range) = place(text, table, key) {

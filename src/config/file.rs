@@ -6,10 +6,10 @@ use std::time::Duration;
 use toml::Table;
 
 use super::edit::quoted;
-use super::reader::{Faults, Section, is_address, nearest};
+use super::reader::{Faults, Section, nearest};
 use super::{
-    Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EmbeddedBroker, EventBus, Eviction, Listen, MetaManager, NodeConfig, Secret, ServiceBus,
-    Taint,
+    Broker, BusMode, Config, Control, DeviceTwin, Dmi, EdgeHub, Edged, EmbeddedBroker, EventBus, Eviction, Listen, MetaManager, Secret, ServiceBus, address,
+    filter, names,
 };
 use crate::wire::quantity::Quantity;
 
@@ -62,7 +62,7 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
     let mut file: Table = toml::from_str(text).map_err(|why: toml::de::Error| Faults(vec![why.to_string().trim_end().to_owned()]))?;
     let mut faults = Faults::default();
     let config = Config {
-        node: node(&mut file, hostname, &mut faults),
+        node: super::node::read(&mut file, hostname, &mut faults),
         edgehub: edgehub(&mut file, &mut faults),
         metamanager: metamanager(&mut file, &mut faults),
         edged: edged(&mut file, &mut faults),
@@ -81,48 +81,6 @@ pub fn parse(text: &str, hostname: &str) -> Result<Config, Faults> {
     if faults.0.is_empty() { Ok(config) } else { Err(faults) }
 }
 
-fn node(file: &mut Table, hostname: &str, faults: &mut Faults) -> NodeConfig {
-    let mut section = Section::take(file, "node", faults);
-    let name = section.maybe("name").unwrap_or_else(|| hostname.to_owned());
-    if !is_dns_name(&name) {
-        section.fault("name", &format!("'{name}' is no DNS name: lower-case letters, digits, '-' and '.', at most 253"));
-    }
-    let taints = section.list("taints").iter().filter_map(|text| taint(text).map_or_else(|| section_fault(&mut section, text), Some)).collect();
-    let config = NodeConfig { name, labels: section.map("labels"), annotations: section.map("annotations"), taints, ip: section.maybe("ip") };
-    if config.ip.as_ref().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
-        section.fault("ip", "it is no IP address");
-    }
-    section.end(faults);
-    config
-}
-
-fn section_fault(section: &mut Section, text: &str) -> Option<Taint> {
-    section.fault("taints", &format!("'{text}' is not KEY[=VALUE]:NoSchedule, :PreferNoSchedule or :NoExecute"));
-    None
-}
-
-fn taint(text: &str) -> Option<Taint> {
-    let (pair, effect) = text.rsplit_once(':')?;
-    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (!key.is_empty() && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)).then(|| Taint {
-        key: key.to_owned(),
-        value: value.to_owned(),
-        effect: effect.to_owned(),
-    })
-}
-
-/// A DNS-1123 subdomain.
-pub fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 fn edgehub(file: &mut Table, faults: &mut Faults) -> EdgeHub {
     let mut section = Section::take(file, "edgehub", faults);
     let config = EdgeHub {
@@ -139,12 +97,18 @@ fn edgehub(file: &mut Table, faults: &mut Faults) -> EdgeHub {
     if config.heartbeat >= Duration::from_secs(30) {
         section.fault("heartbeat", "the cloud ends a session after 30 s without one");
     }
-    let is_proxy = |url: &str| url.strip_prefix("http://").is_some_and(|rest| is_address(rest.trim_end_matches('/').rsplit('@').next().unwrap_or_default()));
-    if config.proxy.as_deref().is_some_and(|url| !is_proxy(url)) {
-        section.fault("proxy", "http://[USER:PASSWORD@]HOST:PORT was expected");
+    if let Some(Err(why)) = config.proxy.as_deref().map(proxy) {
+        section.fault("proxy", &format!("http://[USER:PASSWORD@]HOST:PORT was expected: {why}"));
     }
     section.end(faults);
     config
+}
+
+/// What is wrong with the URL of a proxy; its password is not shown.
+fn proxy(url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("http://").ok_or("it does not begin with http://")?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    address::check(rest.rsplit_once('@').map_or(rest, |(_, address)| address))
 }
 
 fn metamanager(file: &mut Table, faults: &mut Faults) -> MetaManager {
@@ -201,6 +165,12 @@ fn edged(file: &mut Table, faults: &mut Faults) -> Edged {
         eviction: Eviction { memory: section.size("eviction_memory", 100 << 20, 0), disk: section.number("eviction_disk", 10, 0, 50) },
         use_local_image_offline: section.flag("use_local_image_offline", true),
     };
+    for address in config.cluster_dns.iter().filter(|address| address.parse::<std::net::IpAddr>().is_err()) {
+        section.fault("cluster_dns", &format!("'{address}' is no IP address"));
+    }
+    if let Some(Err(why)) = Some(&config.cluster_domain).filter(|domain| !domain.is_empty()).map(|domain| names::subdomain(domain)) {
+        section.fault("cluster_domain", &format!("'{}' is no domain: {why}", names::head(&config.cluster_domain)));
+    }
     if config.image_gc_low >= config.image_gc_high {
         section.fault("image_gc_low", "it must be below image_gc_high");
     }
@@ -232,8 +202,8 @@ fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
         }
     };
     let server = section.text("server", "tcp://127.0.0.1:1883");
-    let server = external_broker(&server).unwrap_or_else(|| {
-        section.fault("server", &format!("tcp://HOST:PORT, ssl://HOST:PORT or unix:///PATH was expected, not '{server}'"));
+    let server = external_broker(&server).unwrap_or_else(|why| {
+        section.fault("server", &format!("tcp://HOST:PORT, ssl://HOST:PORT or unix:///PATH was expected, not '{server}': {why}"));
         Broker::Tcp(String::new())
     });
     let config = EventBus {
@@ -241,7 +211,7 @@ fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
         server,
         client_id: section.maybe("client_id"),
         user: section.maybe("user"),
-        password: Secret(section.text("password", "")),
+        password: Secret(section.secret("password")),
         qos: section.number("qos", 1, 0, 2),
         retain: section.flag("retain", false),
         keepalive: section.duration("keepalive", Duration::from_secs(30)),
@@ -266,14 +236,15 @@ fn eventbus(file: &mut Table, faults: &mut Faults) -> EventBus {
     config
 }
 
-fn external_broker(text: &str) -> Option<Broker> {
-    let (scheme, rest) = text.split_once("://")?;
-    let address = || is_address(rest).then(|| rest.to_owned());
+fn external_broker(text: &str) -> Result<Broker, String> {
+    let (scheme, rest) = text.split_once("://").ok_or("the scheme is missing")?;
+    let address = || address::check(rest).map(|()| rest.to_owned());
     match scheme {
         "tcp" | "mqtt" => address().map(Broker::Tcp),
         "ssl" | "tls" | "mqtts" => address().map(Broker::Tls),
-        "unix" => rest.starts_with('/').then(|| Broker::Unix(rest.into())),
-        _ => None,
+        "unix" if rest.starts_with('/') => Ok(Broker::Unix(rest.into())),
+        "unix" => Err("the path is not absolute".to_owned()),
+        _ => Err(format!("'{scheme}' is no scheme of a broker")),
     }
 }
 
@@ -299,8 +270,8 @@ fn embedded_broker(file: &mut Table, faults: &mut Faults) -> EmbeddedBroker {
     let mut section = Section::take(file, "broker", faults);
     let listen: Vec<Listen> = section.list_or("listen", &["127.0.0.1:1883"]).iter().filter_map(|text| listen(&mut section, text)).collect();
     let listen_tls = section.list("listen_tls");
-    for address in listen_tls.iter().filter(|address| !super::reader::is_address(address)) {
-        section.fault("listen_tls", &format!("HOST:PORT was expected, not '{address}'"));
+    for (text, why) in listen_tls.iter().filter_map(|text| Some((text, address::check(text).err()?))) {
+        section.fault("listen_tls", &format!("'{text}': {why}"));
     }
     let users = section.secrets("users");
     let is_local = listen.iter().all(Listen::is_local) && listen_tls.iter().all(|address| Listen::Tcp(address.clone()).is_local());
@@ -338,13 +309,11 @@ fn dmi(file: &mut Table, faults: &mut Faults) -> Dmi {
 
 fn listen(section: &mut Section, text: &str) -> Option<Listen> {
     let listen = match text.strip_prefix("unix://") {
-        Some(path) => path.starts_with('/').then(|| Listen::Unix(path.into())),
-        None => super::reader::is_address(text).then(|| Listen::Tcp(text.to_owned())),
+        Some(path) if path.starts_with('/') => Ok(Listen::Unix(path.into())),
+        Some(_) => Err("the path is not absolute".to_owned()),
+        None => address::check(text).map(|()| Listen::Tcp(text.to_owned())),
     };
-    if listen.is_none() {
-        section.fault("listen", &format!("HOST:PORT or unix:///PATH was expected, not '{text}'"));
-    }
-    listen
+    listen.inspect_err(|why| section.fault("listen", &format!("HOST:PORT or unix:///PATH was expected, not '{text}': {why}"))).ok()
 }
 
 fn control(file: &mut Table, faults: &mut Faults) -> Control {
@@ -357,6 +326,9 @@ fn control(file: &mut Table, faults: &mut Faults) -> Control {
 fn log(file: &mut Table, faults: &mut Faults) -> String {
     let mut section = Section::take(file, "log", faults);
     let filter = section.text("filter", "info");
+    if let Err(why) = filter::check(&filter) {
+        section.fault("filter", &why);
+    }
     section.end(faults);
     filter
 }
@@ -390,7 +362,7 @@ mod tests {
         for wanted in [
             "node.name",
             "node.lables: unknown key, did you mean 'labels'?",
-            "edgehub.websocket: HOST:PORT",
+            "edgehub.websocket: 'nowhere': HOST:PORT",
             "edgehub.heartbeat",
             "edged.max_pods",
             "edged.cgroup_driver",
@@ -400,6 +372,39 @@ mod tests {
             assert!(faults.iter().any(|fault| fault.starts_with(wanted)), "{wanted}: {faults:#?}");
         }
         assert_eq!(faults.len(), 8, "{faults:#?}");
+    }
+
+    #[test]
+    fn addresses_and_filters_are_checked_and_passwords_never_shown() {
+        for (text, wanted) in [
+            ("[edgehub]\nwebsocket = 'https://cloud:10000/'", "edgehub.websocket: 'https://cloud:10000/': HOST:PORT without 'https://' was expected"),
+            ("[edgehub]\nhttps = '::1'", "edgehub.https: '::1': an IPv6 address stands in brackets: [::1]:PORT"),
+            ("[edgehub]\nhttps = 5", "edgehub.https: HOST:PORT was expected, not 5"),
+            (
+                "[edgehub]\nproxy = 'http://u:geheim@proxy'",
+                "edgehub.proxy: http://[USER:PASSWORD@]HOST:PORT was expected: HOST:PORT was expected, the port is missing",
+            ),
+            ("[edgehub]\nproxy = 'socks://u:geheim@proxy:1'", "edgehub.proxy: http://[USER:PASSWORD@]HOST:PORT was expected: it does not begin with http://"),
+            ("[edged]\ncluster_dns = ['10.96.0.10', 'dns']", "edged.cluster_dns: 'dns' is no IP address"),
+            ("[edged]\ncluster_domain = 'cluster.local.'", "edged.cluster_domain: 'cluster.local.' is no domain"),
+            (
+                "[eventbus]\nserver = '127.0.0.1:1883'",
+                "eventbus.server: tcp://HOST:PORT, ssl://HOST:PORT or unix:///PATH was expected, not '127.0.0.1:1883': the scheme",
+            ),
+            (
+                "[eventbus]\nserver = 'ws://a:1'",
+                "eventbus.server: tcp://HOST:PORT, ssl://HOST:PORT or unix:///PATH was expected, not 'ws://a:1': 'ws' is no scheme",
+            ),
+            ("[eventbus]\nserver = 'tcp://a:1/x'", "eventbus.server: "),
+            ("[eventbus]\nuser = 'u'\npassword = ['geheim']", "eventbus.password: a text was expected, not a list"),
+            ("[servicebus]\nlisten = 'a'", "servicebus.listen: 'a': HOST:PORT was expected, the port is missing"),
+            ("[log]\nfilter = 'inof'", "log.filter: 'inof' is neither a level nor a module, did you mean 'info'?"),
+            ("[log]\nfilter = 3", "log.filter: a text was expected, not 3"),
+            ("[log]\nlevel = 'info'", "log.level: unknown key"),
+        ] {
+            let Err(Faults(faults)) = parse(text, "h") else { panic!("{text}") };
+            assert!(faults.len() == 1 && faults[0].starts_with(wanted) && !faults[0].contains("geheim"), "{text}: {faults:?}");
+        }
     }
 
     #[test]
@@ -418,7 +423,7 @@ mod tests {
         for (text, wanted) in [
             ("listen = ['nowhere']", "broker.listen: HOST:PORT or unix:///PATH"),
             ("listen = ['unix://x']", "broker.listen: HOST:PORT or unix:///PATH"),
-            ("listen_tls = ['x']\nallow_anonymous = true", "broker.listen_tls: HOST:PORT"),
+            ("listen_tls = ['x']\nallow_anonymous = true", "broker.listen_tls: 'x': HOST:PORT"),
             ("queue = '1Ki'", "broker.queue: a size of at least 4096"),
             ("max_clients = 0", "broker.max_clients"),
             ("users = { a = ['geheim'] }", "broker.users: a table of NAME = \"PASSWORD\""),

@@ -1,8 +1,12 @@
 //! What the agent is told to do: typed, complete, checked. `file` reads the
 //! TOML; this page is what the rest of the agent sees.
 
+pub mod address;
 pub mod edit;
 pub mod file;
+mod filter;
+pub mod names;
+mod node;
 mod reader;
 
 pub use file::{ConfigError, load};

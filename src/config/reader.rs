@@ -48,7 +48,7 @@ impl Section {
         match self.table.remove(key) {
             None => default,
             Some(value) => read(&value).unwrap_or_else(|| {
-                self.fault(key, &format!("{what} was expected, not {value:?}"));
+                self.fault(key, &format!("{what} was expected, not {}", shown(&value)));
                 default
             }),
         }
@@ -76,7 +76,24 @@ impl Section {
 
     /// `HOST:PORT`.
     pub fn address(&mut self, key: &'static str, default: &str) -> String {
-        self.get(key, default.to_owned(), "HOST:PORT", |value| value.as_str().filter(|text| is_address(text)).map(str::to_owned))
+        let text = self.get(key, default.to_owned(), "HOST:PORT", |value| value.as_str().map(str::to_owned));
+        if let Err(why) = super::address::check(&text) {
+            self.fault(key, &format!("'{text}': {why}"));
+        }
+        text
+    }
+
+    /// A password; a fault does not show it.
+    pub fn secret(&mut self, key: &'static str) -> String {
+        self.asked.push(key);
+        match self.table.remove(key) {
+            None => String::new(),
+            Some(Value::String(text)) => text,
+            Some(other) => {
+                self.fault(key, &format!("a text was expected, not {}", kind(&other)));
+                String::new()
+            }
+        }
     }
 
     /// Yes or no.
@@ -142,9 +159,27 @@ impl Section {
     }
 }
 
-/// Whether a text is `HOST:PORT`.
-pub fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+/// A value as somebody has written it, or what it is if that may be long.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.chars().count() > 60 => format!("'{}...'", text.chars().take(60).collect::<String>()),
+        Value::String(text) => format!("'{text}'"),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => kind(value).to_owned(),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a text",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
+    }
 }
 
 fn bytes(value: &Value) -> Option<u64> {

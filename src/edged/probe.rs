@@ -213,7 +213,7 @@ mod tls {
     use futures_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme};
 
     use super::Trouble;
-    use crate::host::tls::provider;
+    use crate::host::tls::{Secured, provider};
 
     pub(super) async fn exchange(host: &str, stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> Result<u16, Trouble> {
         let unable = |why: String| Trouble::Unable(format!("cannot speak TLS: {why}"));
@@ -226,7 +226,7 @@ mod tls {
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
         match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
-            Ok(stream) => super::exchange(stream, request).await,
+            Ok(stream) => super::exchange(Secured(stream), request).await,
             Err(cause) if is_no_tls(&cause) => Err(Trouble::NoTls(format!("the answer is no TLS: {cause}"))),
             Err(cause) => Err(cause.into()),
         }

@@ -16,10 +16,10 @@ use smol::net::TcpStream;
 
 use super::{enrol::EnrolError, identity, proxy, tls};
 use crate::config;
-use crate::host::tls::handshake;
+use crate::host::tls::{Secured, handshake};
 
 /// An open WebSocket.
-pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<Secured<TlsStream<TcpStream>>>;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const EACH: Duration = Duration::from_secs(10);

@@ -4,7 +4,9 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::client::TlsStream;
@@ -56,9 +58,73 @@ pub fn server(chain: Vec<CertificateDer<'static>>, key: &Path) -> Result<Arc<Ser
     config.map(Arc::new).map_err(|why| BadFile::new(key, why))
 }
 
+/// A TLS stream of either side. Its errors speak of the peer: those of the library
+/// point to the pages of its manual.
+#[derive(Debug)]
+pub struct Secured<S>(pub S);
+
+/// An error in words of our own.
+fn told(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(error.kind(), "the peer closed the connection without ending TLS");
+    }
+    error
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Secured<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer).map_err(told)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Secured<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes).map_err(told)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx).map_err(told)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx).map_err(told)
+    }
+}
+
 /// Does the handshake of a client with `HOST:PORT`.
-pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: &str, config: Arc<ClientConfig>) -> io::Result<TlsStream<S>> {
+pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: &str, config: Arc<ClientConfig>) -> io::Result<Secured<TlsStream<S>>> {
     let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| io::Error::other(format!("'{host}' is no host name")))?;
-    TlsConnector::from(config).connect(name, stream).await
+    TlsConnector::from(config).connect(name, stream).await.map(Secured).map_err(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use futures_lite::future;
+    use futures_rustls::rustls::{ClientConnection, Connection};
+
+    use super::*;
+
+    #[test]
+    fn no_error_points_to_a_page_of_a_library() {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+            .expect("our own")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        config.enable_sni = false;
+        let name = ServerName::try_from("a").expect("a name");
+        let mut connection = Connection::from(ClientConnection::new(Arc::new(config), name).expect("a client"));
+        // The peer is gone before it has said anything.
+        connection.read_tls(&mut io::empty()).expect("nothing is read");
+        let cut = connection.reader().read(&mut [0]).expect_err("the end of the stream");
+        assert!(cut.to_string().contains("https://"), "there is nothing to mend any more: {cut}");
+        assert_eq!(told(cut).to_string(), "the peer closed the connection without ending TLS");
+        let mut whole = Secured(&b"whole"[..]);
+        let mut text = String::new();
+        future::block_on(futures_lite::AsyncReadExt::read_to_string(&mut whole, &mut text)).expect("it is there");
+        assert_eq!(text, "whole");
+    }
 }

@@ -88,7 +88,8 @@ impl Node {
         if self.link.session() != Some(session) {
             return;
         }
-        log::trace!(target: "edgehub", "received '{}' of '{}' from '{}'", message.route.operation, message.route.resource, message.route.source);
+        let (route, size) = (&message.route, message.content.get().len());
+        log::debug!(target: "edgehub", "received '{}' of '{}' from '{}', {size} bytes", route.operation, route.resource, route.source);
         if matches!(message.route.operation.as_str(), operation::RESPONSE | operation::APPLICATION_RESPONSE)
             && let Some(purpose) = self.link.answered(&message.header.parent_msg_id)
         {

@@ -19,6 +19,7 @@ use super::http::{Budget, Head, Incoming, Length, Share, header, length};
 use super::{ServiceError, tls};
 use crate::config;
 use crate::host::tasks::{Executor, Tasks};
+use crate::host::tls::Secured;
 use crate::node::ids::ExchangeId;
 use crate::node::input::Input;
 use crate::wire::servicebus::{BODY, Question, Reply};
@@ -147,7 +148,7 @@ async fn greet(stream: TcpStream, config: &config::ServiceBus, desk: &Desk) -> i
         None => converse(stream, desk).await,
         Some(tls) => {
             let handshake = async { TlsAcceptor::from(tls).accept(stream).await };
-            converse(future::or(handshake, late).await?, desk).await
+            converse(Secured(future::or(handshake, late).await?), desk).await
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `selvedge check`: a doctor. Each finding comes with what mends it. `runtime`
-//! looks at what pods run in.
+//! looks at what pods run in, `broker` at MQTT.
 
+#[cfg(feature = "eventbus")]
+mod broker;
 mod runtime;
 
 use std::io::{IsTerminal, Write};
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::output::{self, line};
 use super::{Exit, Failure};
-use crate::config::{self, Config};
+use crate::config::{self, Config, names};
 use crate::host::clock;
 use crate::modules;
 use crate::node::now::Wall;
@@ -132,8 +134,18 @@ fn examine(path: &Path) -> Vec<Finding> {
     findings.extend(runtime::examine(&config.edged));
     findings.push(disk(&config));
     findings.push(cloud(&config));
+    #[cfg(feature = "eventbus")]
+    findings.extend(broker::examine(&config));
+    findings.extend(labels(&config));
     findings.extend(rivals());
     findings
+}
+
+/// Labels that Kubernetes keeps for itself.
+fn labels(config: &Config) -> Option<Finding> {
+    let reserved: Vec<&str> = config.node.labels.keys().map(String::as_str).filter(|key| names::is_reserved(key)).collect();
+    let why = || format!("node.labels: {} of kubernetes.io or k8s.io: kubelet may not give itself such labels", reserved.join(", "));
+    (!reserved.is_empty()).then(|| Finding::bad(Grade::Warn, "labels", why(), "use a prefix of your own, or kubectl label node"))
 }
 
 fn clock_is_sane() -> Finding {

@@ -31,7 +31,10 @@ pub(super) fn examine(config: &config::Edged) -> Vec<Finding> {
             findings.extend(slices(&info));
             findings
         }
-        Err(cause) => vec![silence(socket, cause), network(&Cni::default(), None)],
+        Err(cause) => {
+            let other = elsewhere(socket, is_socket);
+            vec![silence(socket, cause, other), network(&Cni::default(), None)]
+        }
     }
 }
 
@@ -42,7 +45,28 @@ fn health(socket: &Path, info: &RuntimeInfo) -> Finding {
     }
 }
 
-fn silence(socket: &Path, cause: NoAnswer) -> Finding {
+/// Where the runtimes of distributions listen.
+const SOCKETS: [&str; 7] = [
+    CONTAINERD,
+    "/run/crio/crio.sock",
+    "/var/run/crio/crio.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+    "/run/cri-dockerd.sock",
+];
+
+/// A runtime's socket that is there when the configured one is of no use.
+fn elsewhere(configured: &Path, is_socket: impl Fn(&Path) -> bool) -> Option<&'static str> {
+    SOCKETS.into_iter().find(|path| Path::new(path) != configured && is_socket(Path::new(path)))
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+fn silence(socket: &Path, cause: NoAnswer, other: Option<&str>) -> Finding {
     match cause {
         NoAnswer::NoCri => Finding::bad(
             Grade::Fail,
@@ -54,6 +78,11 @@ fn silence(socket: &Path, cause: NoAnswer) -> Finding {
             "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml, then systemctl restart containerd",
         ),
         NoAnswer::NotBuilt => Finding::bad(Grade::Warn, "runtime", "edged: not in this build", ""),
+        NoAnswer::Down(why) if other.is_some() => {
+            let other = other.unwrap_or_default();
+            let mend = format!("edged.runtime = \"{other}\" in the configuration");
+            Finding::bad(Grade::Fail, "runtime", format!("{why}; a runtime listens at {other}, edged.runtime names another"), mend)
+        }
         NoAnswer::Down(why) => {
             let installed = ["/usr/bin/containerd", "/usr/local/bin/containerd", "/usr/bin/crio"].iter().any(|path| Path::new(path).exists());
             if !installed {
@@ -127,4 +156,19 @@ fn slices(info: &RuntimeInfo) -> Option<Finding> {
 
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_runtime_is_named() {
+        let k3s = "/run/k3s/containerd/containerd.sock";
+        assert_eq!(elsewhere(Path::new(CONTAINERD), |path| path == Path::new(k3s)), Some(k3s));
+        assert_eq!(elsewhere(Path::new(k3s), |path| path == Path::new(k3s)), None);
+        let finding = silence(Path::new(CONTAINERD), NoAnswer::Down("it is away".to_owned()), Some(k3s));
+        assert_eq!(finding.mend, format!("edged.runtime = \"{k3s}\" in the configuration"));
+        assert!(finding.why.contains("edged.runtime") && finding.fix.is_none(), "{}", finding.why);
+    }
 }
