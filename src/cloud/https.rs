@@ -11,7 +11,7 @@ use futures_rustls::server::TlsStream;
 use smol::net::TcpStream;
 
 use super::Stand;
-use crate::edgehub::identity;
+use crate::edgehub::x509;
 use crate::host::clock;
 use crate::wire::resource::kind;
 
@@ -63,7 +63,7 @@ fn answer(stand: &Stand, request: &Request, shown: Option<&[u8]>) -> (&'static s
 fn may_have_one(stand: &Stand, request: &Request, node: &str, shown: Option<&[u8]>) -> Result<(), String> {
     if let Some(certificate) = shown {
         let name = format!("system:node:{node}");
-        return if identity::names(certificate, &name) {
+        return if x509::read(certificate).is_ok_and(|read| read.common_name == Some(&name)) {
             Ok(())
         } else {
             Err(format!("failed to verify the certificate for edgenode: {node}, err: request node name is not match with the certificate"))

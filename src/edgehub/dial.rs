@@ -98,7 +98,7 @@ pub async fn dial(config: &config::EdgeHub, node: &str) -> Result<Socket, DialEr
 async fn upgrade(config: &config::EdgeHub, node: &str) -> Result<Socket, DialError> {
     let peer = &config.websocket;
     let why = |why: &dyn std::fmt::Display| DialError::Upgrade { peer: peer.clone(), why: why.to_string() };
-    let identity = identity::load(config, node).map_err(DialError::Identity)?;
+    let identity = identity::load_aside(config, node).await.map_err(DialError::Identity)?;
     let tls = tls::mutual(&identity).map_err(|error| DialError::Tls { peer: peer.clone(), why: std::io::Error::other(error) })?;
     let stream = connect(peer, config.proxy.as_deref()).await?;
     let stream = handshake(stream, peer, tls).await.map_err(|why| DialError::Tls { peer: peer.clone(), why })?;

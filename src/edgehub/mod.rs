@@ -11,6 +11,7 @@ mod queued;
 mod renew;
 mod session;
 pub mod tls;
+pub mod x509;
 
 use std::rc::Rc;
 

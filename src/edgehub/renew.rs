@@ -4,10 +4,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_rustls::pki_types::CertificateDer;
 use smol::Timer;
 use smol::channel::Sender;
 
-use super::enrol::{self, Auth};
+use super::enrol::{self, Auth, EnrolError, Issued};
 use super::identity;
 use crate::config;
 use crate::host::{chance, clock};
@@ -27,7 +28,7 @@ pub async fn keep_fresh(config: Rc<config::EdgeHub>, node: String, redial: Sende
     let luck = u16::try_from(chance::seed() & 0xffff).unwrap_or(0);
     let mut retry = Backoff::new(Duration::from_secs(30), LOOK);
     loop {
-        let Ok(identity) = identity::load(&config, &node) else {
+        let Ok(identity) = identity::load_aside(&config, &node).await else {
             Timer::after(LOOK / 6).await;
             continue;
         };
@@ -37,7 +38,11 @@ pub async fn keep_fresh(config: Rc<config::EdgeHub>, node: String, redial: Sende
             continue;
         }
         let issued = enrol::certificate(&config.https, &identity.ca, &node, Auth::Certificate(&identity), config.proxy.as_deref()).await;
-        match issued.and_then(|issued| identity::save(&config, &identity.ca, &issued)) {
+        let saved = match issued {
+            Ok(issued) => save(&config, identity.ca, issued).await,
+            Err(why) => Err(why),
+        };
+        match saved {
             Ok(()) => {
                 log::info!(target: "edgehub", "the certificate of node '{node}' was renewed");
                 retry.reset();
@@ -50,6 +55,11 @@ pub async fn keep_fresh(config: Rc<config::EdgeHub>, node: String, redial: Sende
             }
         }
     }
+}
+
+async fn save(config: &config::EdgeHub, ca: CertificateDer<'static>, issued: Issued) -> Result<(), EnrolError> {
+    let config = config.clone();
+    smol::unblock(move || identity::save(&config, &ca, &issued)).await
 }
 
 #[cfg(test)]
