@@ -7,6 +7,7 @@ mod control;
 pub mod facts;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -81,7 +82,7 @@ pub fn run(config: Config) -> Result<(), AgentError> {
     let mut tasks = Tasks::new(&executor);
     let (asked, answers) = control::Answers::new();
     tasks.spawn(control::serve(listener, inbox.clone(), asked, executor.clone()));
-    tasks.spawn(follow_facts(config.clone(), inbox.clone()));
+    tasks.spawn(follow_facts(Arc::new(config.clone()), inbox.clone()));
     tasks.spawn(follow_signals(inbox.clone()));
     let broker = match config.eventbus.mode {
         BusMode::Internal => Some(modules::open_broker(&config, &executor).map_err(|why| AgentError::Broker(why.into()))?),
@@ -205,8 +206,9 @@ impl Agent {
     }
 }
 
-/// Facts are read again after a while, and soon after the network changed.
-async fn follow_facts(config: Config, inbox: Sender<Input>) {
+/// Facts are read again after a while, and soon after the network changed; beside
+/// the loop's thread, for a file system may not answer.
+async fn follow_facts(config: Arc<Config>, inbox: Sender<Input>) {
     let changes = network::Changes::listen().inspect_err(|why| log::warn!(target: "agent", "changes of the network are not heard: {why}")).ok();
     loop {
         let changed = async {
@@ -216,7 +218,9 @@ async fn follow_facts(config: Config, inbox: Sender<Input>) {
             }
         };
         future::or(changed, Timer::after(FACTS)).await;
-        let _ = inbox.send(Input::Facts(Box::new(facts::gather(&config)))).await;
+        let config = config.clone();
+        let facts = smol::unblock(move || Box::new(facts::gather(&config))).await;
+        let _ = inbox.send(Input::Facts(facts)).await;
     }
 }
 
