@@ -10,12 +10,12 @@
 //! disk takes nothing, batches are kept and tried again; `StoreHealth` tells.
 
 mod clusters;
-mod format2;
-mod journal;
-mod medium;
+pub mod format2;
+pub mod journal;
+pub mod medium;
 mod opening;
-mod record;
-mod salt;
+pub mod record;
+pub mod salt;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@ use selvedge::broker::packet;
 use selvedge::broker::router::{Limits, Order, Router};
 use selvedge::eventbus::codec;
 
+use super::steps_of_length;
+
 const LIMITS: Limits = Limits { clients: 4, queue: 16 << 10, retained: 16 << 10 };
 const MOST: usize = 4096;
 /// Connections that are played.
@@ -20,11 +22,8 @@ const LINES: usize = 6;
 /// length, and that many bytes that it sends.
 pub fn broker(data: &[u8]) {
     let mut play = Play { router: Router::new(LIMITS, Access { anonymous: true, users: BTreeMap::new() }, 7), now: Duration::ZERO, lines: Default::default() };
-    let mut rest = data;
-    while let Some((&[what, length], after)) = rest.split_first_chunk::<2>() {
-        let (bytes, after) = after.split_at(after.len().min(usize::from(length)));
+    for (what, bytes) in steps_of_length(data) {
         play.step(usize::from(what & 0x0f) % LINES, what >> 4, bytes);
-        rest = after;
     }
     play.end();
 }

@@ -7,9 +7,11 @@ mod config;
 mod cri;
 mod dmi;
 mod http;
+mod journal;
 mod mqtt;
 mod parsers;
 mod pod;
+mod records;
 mod twins;
 mod world;
 
@@ -18,9 +20,11 @@ pub use config::config;
 pub use cri::cri;
 pub use dmi::dmi;
 pub use http::http;
+pub use journal::journal;
 pub use mqtt::mqtt;
 pub use parsers::parsers;
 pub use pod::pod;
+pub use records::records;
 pub use twins::twins;
 pub use world::world;
 
@@ -34,9 +38,11 @@ pub const ALL: &[Target] = &[
     ("cri", cri),
     ("dmi", dmi),
     ("http", http),
+    ("journal", journal),
     ("mqtt", mqtt),
     ("parsers", parsers),
     ("pod", pod),
+    ("records", records),
     ("twins", twins),
     ("world", world),
 ];
@@ -46,6 +52,16 @@ pub const ALL: &[Target] = &[
 fn steps(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let lines = data.split(|byte| *byte == b'\n');
     lines.filter_map(|line| line.split_first().map(|(first, rest)| (*first, rest)))
+}
+
+/// Steps of any bytes: one that says what is done, one of length, and that many.
+fn steps_of_length(mut data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[what, length], rest) = data.split_first_chunk::<2>()?;
+        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(length)));
+        data = rest;
+        Some((what, bytes))
+    })
 }
 
 /// A word, and what follows it.
