@@ -66,6 +66,14 @@ fn starts(changes: Result<Vec<Change>, String>) {
     }
     let mut world = World::ready(1);
     world.kill();
+    for (key, row) in &all {
+        if let (Key::Mapper(name), Row::Mapper(row)) = (key, row) {
+            // It has what the row says it has.
+            let names = row.devices.keys().map(|id| id.split_once('/').unwrap_or(("", id)));
+            let devices = names.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+            world.mappers.devices.insert(name.clone(), devices.collect());
+        }
+    }
     world.disk.rows.extend(all);
     world.start();
     world.run(Duration::from_secs(90));
