@@ -15,7 +15,7 @@ use crate::host::tasks::Executor;
 use crate::node::ids::{ContainerId, PodKey, PodUid, SandboxId};
 use crate::node::now::Wall;
 use crate::node::runtime::{ContainerSeen, ContainerState, Exit, ImageSeen, PodSeen, SandboxSeen};
-use crate::wire::cri;
+use crate::wire::{cri, text};
 
 const UID: &str = "io.kubernetes.pod.uid";
 const NAME: &str = "io.kubernetes.pod.name";
@@ -242,9 +242,9 @@ fn state(status: &cri::ContainerStatus, words: &str) -> ContainerState {
             reason: match (status.reason.as_str(), status.exit_code) {
                 ("", 0) => "Completed".to_owned(),
                 ("", _) => "Error".to_owned(),
-                (reason, _) => reason.to_owned(),
+                (reason, _) => text::prefix(reason, text::EVENT_MESSAGE).to_owned(),
             },
-            message: match (status.message.as_str(), words) {
+            message: match (text::prefix(&status.message, text::TERMINATION_MESSAGE), words) {
                 (message, "") => message.to_owned(),
                 ("", words) => words.to_owned(),
                 (message, words) => format!("{message}: {words}"),

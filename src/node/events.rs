@@ -17,7 +17,7 @@ use super::chance::Chance;
 use super::now::{Mono, Now};
 use super::pod::worker::Note;
 use super::store::{Change, EventRow, Key, Row, Sequence};
-use crate::wire::rfc3339;
+use crate::wire::{rfc3339, text};
 
 const BURST: u32 = 25;
 const REFILL: Duration = Duration::from_secs(300);
@@ -107,11 +107,17 @@ impl Events {
     pub fn note(&mut self, now: Now, about: [&str; 4], note: &Note, chance: &mut Chance) {
         let [kind, namespace, name, uid] = about;
         let object = format!("{kind}/{uid}/{}", note.container.as_deref().unwrap_or_default());
-        let mut key = (object, format!("{}/{}", note.reason, note.message));
         let mut note = Cow::Borrowed(note);
+        // What a runtime, a registry or a probe says may be of any length.
+        if note.message.len() > text::EVENT_MESSAGE {
+            text::truncate(&mut note.to_mut().message, text::EVENT_MESSAGE);
+        }
+        let mut key = (object, format!("{}/{}", note.reason, note.message));
         if !self.known.contains_key(&key) && self.similar(&key.0, note.reason) >= SIMILAR {
             key.1 = format!("{}/{COMBINED}", note.reason);
-            note.to_mut().message.insert_str(0, COMBINED);
+            let message = &mut note.to_mut().message;
+            message.insert_str(0, COMBINED);
+            text::truncate(message, text::EVENT_MESSAGE);
         }
         let time = rfc3339::seconds(now.wall.0);
         let before = self.known.get(&key).filter(|known| now.mono.since(known.last) < FRESH);
@@ -289,6 +295,27 @@ mod tests {
         let last = all.last().expect("there are some");
         assert_eq!(all.len(), SIMILAR + 1);
         assert_eq!((last["count"].as_u64(), last["message"].as_str()), (Some(90), Some("(combined from similar events): exit code 99")));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_still_counted() {
+        let (mut events, mut chance) = (Events::load(true, "n", Vec::new()), Chance::new(3));
+        let now = Now { mono: Mono(0), wall: Wall(1_800_000_000_000) };
+        for number in 0..30 {
+            let message = format!("{}{number}", "\u{20ac}".repeat(1 << 20));
+            let note = Note { warning: true, reason: "Failed", message, container: None };
+            events.note(now, ["Pod", "default", "p", "u"], &note, &mut chance);
+        }
+        for number in 0..30 {
+            let note = Note { warning: true, reason: "Failed", message: format!("{number}{}", "x".repeat(5000)), container: None };
+            events.note(now, ["Pod", "default", "p", "u"], &note, &mut chance);
+        }
+        let all: Vec<Value> = events.of("u").collect();
+        let lengths: Vec<usize> = all.iter().map(|event| event["message"].as_str().map_or(0, str::len)).collect();
+        assert_eq!((lengths[0], &lengths[1..]), (1023, &[1024; SIMILAR][..]));
+        assert_eq!(all[0]["count"], 30);
+        let kept: usize = events.known.iter().map(|((_, text), known)| text.len() + known.event.len()).sum();
+        assert!(kept < 40_000, "{kept} bytes");
     }
 
     #[test]

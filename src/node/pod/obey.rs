@@ -9,6 +9,7 @@ use super::restart::BackOff;
 use super::worker::{Doing, Fate, Trouble, Worker};
 use crate::node::runtime::ContainerSeen;
 use crate::wire::kube::{Malformed, ObjectMeta, Pod, PodStatus};
+use crate::wire::text;
 
 /// What of a pod's newest object cannot be obeyed, in words that name the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Worker {
     /// The newest object of the pod.
     pub(super) fn take(&mut self, pod: Rc<Pod>) {
         let pod = self.with_status(pod);
-        let unsupported = |message| Trouble { reason: "Unsupported", message };
+        let unsupported = |message: String| Trouble { reason: "Unsupported", message: text::prefix(&message, text::STATUS_MESSAGE).to_owned() };
         let Some(before) = self.obeyed() else {
             let refused = render::refusal(&pod).map_or(Refused::Nothing, |why| Refused::Pod(unsupported(why)));
             self.read_spec(&pod);
@@ -77,7 +78,8 @@ impl Worker {
 
     /// The newest object of the pod cannot be read, but for its metadata.
     pub(super) fn take_malformed(&mut self, metadata: ObjectMeta, why: &Malformed) {
-        let message = format!("spec cannot be read: {why}");
+        let mut message = format!("spec cannot be read: {why}");
+        text::truncate(&mut message, text::STATUS_MESSAGE);
         match self.obeyed() {
             Some(before) => {
                 let pod = keeping_spec(&before, metadata, before.spec.active_deadline_seconds, before.status.clone());

@@ -5,6 +5,7 @@ use super::worker::{Doing, Kill, Stage, Trouble, Worker};
 use crate::node::ids::{ContainerId, SandboxId};
 use crate::node::now::Now;
 use crate::node::runtime::{ContainerSeen, ContainerState, FailedAt, Failure, Outcome, PodSeen};
+use crate::wire::text;
 
 impl Worker {
     /// The runtime shows the pod so.
@@ -139,7 +140,9 @@ impl Worker {
     }
 
     fn failed(&mut self, now: Now, doing: Doing, failure: Failure) {
-        let Failure { at, message } = failure;
+        let Failure { at, mut message } = failure;
+        // A runtime or a registry may say as much as it likes.
+        text::truncate(&mut message, text::STATUS_MESSAGE);
         match doing {
             Doing::Image(name) => self.image_failed(now, &name, at, message),
             Doing::Start(name) => {

@@ -14,7 +14,7 @@ use super::worker::{Fate, Trouble, Worker};
 use crate::node::now::{Now, Wall};
 use crate::node::runtime::{ContainerSeen, ContainerState, Exit};
 use crate::wire::kube::{Container, Pod};
-use crate::wire::rfc3339;
+use crate::wire::{rfc3339, text};
 
 /// What of the node a pod's status tells.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,8 @@ struct Stage<'a> {
     begun: usize,
     /// Nothing of the pod runs, nor will.
     is_over: bool,
+    /// Bytes of a termination message that are told.
+    message_share: usize,
 }
 
 impl<'a> Stage<'a> {
@@ -120,6 +122,7 @@ impl<'a> Stage<'a> {
             was_initialized: was_initialized(worker, pod),
             begun: init.iter().rposition(has_run).unwrap_or(0) + 1,
             is_over: (worker.is_ending() || phase.is_terminal()) && worker.is_stopped(),
+            message_share: share_of_messages(pod),
         }
     }
 }
@@ -151,7 +154,7 @@ fn container_status(worker: &Worker, container: &Container, part: Part, stage: S
     let latest = worker.seen.latest(&container.name);
     let previous = worker.seen.earlier(&container.name).find_map(|seen| Some((seen, seen.exit()?)));
     let (state, last) = state(worker, container, part, stage);
-    let last = last.or_else(|| previous.map(|(seen, exit)| terminated(exit, Some(seen), host)));
+    let last = last.or_else(|| previous.map(|(seen, exit)| terminated(exit, Some(seen), stage)));
     let running = latest.filter(|_| state.get("running").is_some());
     let started = running.is_some_and(|seen| worker.is_started(seen));
     let ready = match (part, running) {
@@ -182,7 +185,7 @@ fn state(worker: &Worker, container: &Container, part: Part, stage: Stage<'_>) -
     match latest.map(|seen| &seen.state) {
         Some(ContainerState::Running { started }) => (json!({ "running": { "startedAt": rfc3339::seconds(started.0) } }), None),
         Some(ContainerState::Exited(exit)) => {
-            let ended = terminated(exit, latest, stage.host);
+            let ended = terminated(exit, latest, stage);
             match trouble {
                 Some(trouble) if !worker.is_ending() && !stage.phase.is_terminal() => (waiting(trouble.reason, &trouble.message), Some(ended)),
                 Some(_) | None => (ended, None),
@@ -222,14 +225,21 @@ fn without_instance(worker: &Worker, trouble: Option<&Trouble>, was_made: bool, 
     }
 }
 
-fn terminated(exit: &Exit, seen: Option<&ContainerSeen>, host: Host<'_>) -> Value {
+/// Bytes of a termination message that are told, as kubelet has it: all containers of a
+/// pod share what there is for them.
+fn share_of_messages(pod: &Pod) -> usize {
+    let containers = pod.spec.init_containers.len() + pod.spec.containers.len();
+    (text::TERMINATION_MESSAGES / containers.max(1)).min(text::TERMINATION_MESSAGE)
+}
+
+fn terminated(exit: &Exit, seen: Option<&ContainerSeen>, stage: Stage<'_>) -> Value {
     let mut state =
         json!({ "exitCode": exit.code, "reason": exit.reason, "startedAt": rfc3339::seconds(exit.started.0), "finishedAt": rfc3339::seconds(exit.finished.0) });
     if !exit.message.is_empty() {
-        state["message"] = exit.message.as_str().into();
+        state["message"] = text::prefix(&exit.message, stage.message_share).into();
     }
     if let Some(seen) = seen {
-        state["containerID"] = format!("{}://{}", host.runtime, seen.id).into();
+        state["containerID"] = format!("{}://{}", stage.host.runtime, seen.id).into();
     }
     json!({ "terminated": state })
 }
