@@ -13,6 +13,8 @@ pub const MAX_STREAMS: usize = 64;
 /// What each side may send before the other says more, until told otherwise.
 const WINDOW: i64 = 65_535;
 const MAX_WINDOW: i64 = i32::MAX as i64;
+/// Bytes of answers that wait until the peer reads them.
+const MAX_ANSWERS: usize = 4 << 20;
 /// Bytes made ready for the socket at a time.
 const READY: usize = 64 << 10;
 
@@ -37,6 +39,7 @@ pub struct Connection {
     window: i64,
     first_window: i64,
     budget: Budget,
+    answers: Budget,
     requests: VecDeque<Request>,
 }
 
@@ -59,6 +62,7 @@ impl Connection {
             window: WINDOW,
             first_window: WINDOW,
             budget,
+            answers: Budget::new(MAX_ANSWERS),
             requests: VecDeque::new(),
         }
     }
@@ -81,7 +85,14 @@ impl Connection {
 
     /// The answer to a request; ignored when nobody waits for it.
     pub fn answer(&mut self, stream: u32, answer: Result<Vec<u8>, Status>) {
-        let Some(waiting) = self.streams.get_mut(&stream).filter(|stream| matches!(stream.phase, Phase::Asked)) else { return };
+        let Some(waiting) = self.streams.get_mut(&stream).filter(|stream| matches!(stream.phase, Phase::Asked { .. })) else { return };
+        let mut claim = self.answers.claim();
+        // One answer may be larger than all that may wait.
+        let most = if self.answers.left() == MAX_ANSWERS { MAX_ANSWERS } else { usize::MAX };
+        let answer = answer.and_then(|message| match claim.take(message.len().min(most)) {
+            true => Ok(message),
+            false => Err(Status::exhausted("too many large answers wait to be read".to_owned())),
+        });
         match answer {
             Ok(message) => {
                 let mut head = BytesMut::new();
@@ -89,7 +100,7 @@ impl Connection {
                 frame::put(&mut self.output, Kind::Headers, END_HEADERS, stream, &head);
                 let length = u32::try_from(message.len()).unwrap_or_default();
                 let framed: Vec<u8> = [0].into_iter().chain(length.to_be_bytes()).chain(message).collect();
-                waiting.phase = Phase::Answering(framed.into());
+                waiting.phase = Phase::Answering { rest: framed.into(), _claim: claim };
             }
             Err(status) => {
                 self.streams.remove(&stream);
@@ -101,7 +112,7 @@ impl Connection {
     /// Bytes for the socket, made ready as far as the peer takes them; what was
     /// sent is to be cut off.
     pub fn output(&mut self) -> &mut BytesMut {
-        let waiting: Vec<u32> = self.streams.iter().filter(|(_, stream)| matches!(stream.phase, Phase::Answering(_))).map(|(id, _)| *id).collect();
+        let waiting: Vec<u32> = self.streams.iter().filter(|(_, stream)| matches!(stream.phase, Phase::Answering { .. })).map(|(id, _)| *id).collect();
         for id in waiting {
             self.send(id);
         }
@@ -264,7 +275,7 @@ impl Connection {
         match self.streams.get(&block.stream).map(|stream| &stream.phase) {
             Some(Phase::Asking(..)) if block.ends_stream => self.asked(block.stream),
             Some(Phase::Asking(..)) => return Err(Fault::protocol("headers in the middle of a stream")),
-            Some(Phase::Asked | Phase::Answering(_)) | None => return Err(Fault { code: code::STREAM_CLOSED, why: "HEADERS after the end" }),
+            Some(Phase::Asked { .. } | Phase::Answering { .. }) | None => return Err(Fault { code: code::STREAM_CLOSED, why: "HEADERS after the end" }),
         }
         Ok(())
     }
@@ -272,9 +283,12 @@ impl Connection {
     /// A request is whole.
     fn asked(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Phase::Asking(head, body) = std::mem::replace(&mut stream.phase, Phase::Asked) else { return };
+        let Phase::Asking(head, body) = std::mem::replace(&mut stream.phase, Phase::Asked { _claim: None }) else { return };
         match body.message() {
-            Ok(message) => self.requests.push_back(Request { stream: id, path: head.path, message }),
+            Ok((message, claim)) => {
+                stream.phase = Phase::Asked { _claim: Some(claim) };
+                self.requests.push_back(Request { stream: id, path: head.path, message });
+            }
             Err(status) => self.answer(id, Err(status)),
         }
     }
@@ -381,7 +395,7 @@ impl Connection {
     /// As much of an answer as the peer takes now.
     fn send(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Phase::Answering(rest) = &mut stream.phase else { return };
+        let Phase::Answering { rest, .. } = &mut stream.phase else { return };
         while !rest.is_empty() && self.output.len() < READY {
             let window = usize::try_from(stream.window.min(self.window)).unwrap_or(0);
             let part = rest.split_to(rest.len().min(window).min(MAX_FRAME));

@@ -1,5 +1,6 @@
-//! One stream: a request that comes, the answer that goes. The bytes of all
-//! requests together are bounded.
+//! One stream: a request that comes, the answer that goes. The bytes of all requests
+//! together are bounded until they are answered, and those of all answers until they
+//! are sent.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -48,7 +49,7 @@ impl Status {
     }
 }
 
-/// Bytes that all connections together may hold of unfinished requests.
+/// Bytes that all connections together may hold.
 #[derive(Debug, Clone)]
 pub struct Budget(Rc<Cell<usize>>);
 
@@ -62,26 +63,54 @@ impl Budget {
     pub fn left(&self) -> usize {
         self.0.get()
     }
+
+    /// Takes nothing yet.
+    pub fn claim(&self) -> Claim {
+        Claim { bytes: 0, budget: self.clone() }
+    }
 }
 
-/// A request's bytes, taken from the budget and given back when dropped.
+/// Bytes taken from the budget, given back when dropped.
+pub struct Claim {
+    bytes: usize,
+    budget: Budget,
+}
+
+impl Claim {
+    /// Takes so many bytes more. Whether there were as many.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let left = self.budget.0.get().checked_sub(bytes);
+        if let Some(left) = left {
+            self.budget.0.set(left);
+            self.bytes += bytes;
+        }
+        left.is_some()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.budget.0.set(self.budget.0.get() + self.bytes);
+    }
+}
+
+/// A request's bytes.
 pub struct Body {
     bytes: BytesMut,
-    budget: Budget,
+    claim: Claim,
 }
 
 impl Body {
     /// Without any bytes yet.
     pub fn new(budget: Budget) -> Self {
-        Self { bytes: BytesMut::new(), budget }
+        Self { bytes: BytesMut::new(), claim: budget.claim() }
     }
 
     /// More of it; refused as soon as it shows that it cannot be taken.
     pub fn extend(&mut self, bytes: &[u8]) -> Result<(), Status> {
-        let Some(left) = self.budget.0.get().checked_sub(bytes.len()) else {
+        if !self.claim.take(bytes.len()) {
             return Err(Status::exhausted("too many large messages at once".to_owned()));
-        };
-        self.budget.0.set(left);
+        }
         self.bytes.extend_from_slice(bytes);
         match self.prefix() {
             Some((false, length)) if length > MAX_MESSAGE => Err(Status::exhausted(format!("a message of {length} bytes; at most {MAX_MESSAGE} are taken"))),
@@ -91,10 +120,10 @@ impl Body {
         }
     }
 
-    /// The message, now that nothing more comes.
-    pub fn message(&self) -> Result<Bytes, Status> {
+    /// The message, now that nothing more comes, and what it takes of the budget.
+    pub fn message(self) -> Result<(Bytes, Claim), Status> {
         match self.prefix() {
-            Some((_, length)) if self.bytes.len() == PREFIX + length => Ok(Bytes::copy_from_slice(&self.bytes[PREFIX..])),
+            Some((_, length)) if self.bytes.len() == PREFIX + length => Ok((self.bytes.freeze().slice(PREFIX..), self.claim)),
             Some(_) | None => Err(Status::internal("a message is not whole")),
         }
     }
@@ -103,12 +132,6 @@ impl Body {
     fn prefix(&self) -> Option<(bool, usize)> {
         let [compressed, length @ ..] = self.bytes.first_chunk::<PREFIX>()?;
         Some((*compressed != 0, usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX)))
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.budget.0.set(self.budget.0.get() + self.bytes.len());
     }
 }
 
@@ -124,8 +147,8 @@ pub struct Stream {
 pub enum Phase {
     /// The request comes.
     Asking(Head, Body),
-    /// It is whole, its answer is not known.
-    Asked,
+    /// It is whole, its answer is not known. Without a claim it is being cut off.
+    Asked { _claim: Option<Claim> },
     /// The answer goes out, and the trailers after it.
-    Answering(Bytes),
+    Answering { rest: Bytes, _claim: Claim },
 }

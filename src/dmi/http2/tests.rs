@@ -338,3 +338,33 @@ fn nonsense_ends_in_a_verdict() {
         assert!(connection.output().len() < 200 << 10);
     }
 }
+
+#[test]
+fn requests_hold_their_bytes_until_they_are_answered_and_answers_until_they_are_read() {
+    let mut client = Client::new();
+    let large = vec![7; MAX_MESSAGE - 8];
+    let refused = |frames: &[Frame], stream: u32| of(frames, stream).iter().any(|frame| String::from_utf8_lossy(&frame.payload).contains("too many large"));
+    client.call(1, &large);
+    client.call(3, &large);
+    let asked = [client.connection.poll().unwrap().stream, client.connection.poll().unwrap().stream];
+    assert_eq!(asked, [1, 3]);
+    client.call(5, &large);
+    assert!(refused(&client.frames(), 5), "8 MiB wait for answers");
+    client.connection.answer(1, Err(Status { code: 5, message: "no".into() }));
+    client.call(7, &large);
+    assert_eq!(client.connection.poll().unwrap().stream, 7);
+
+    // The peer reads nothing: one answer however large, else no more than 4 MiB.
+    client.connection.answer(3, Ok(vec![1; 5 << 20]));
+    client.connection.answer(7, Ok(vec![1; 100]));
+    let frames = client.frames();
+    assert!(refused(&frames, 7) && !refused(&frames, 3));
+    client.send(Kind::Reset, 0, 3, &8u32.to_be_bytes());
+    for stream in [9, 11] {
+        client.call(stream, b"x");
+        client.connection.poll().unwrap();
+        client.connection.answer(stream, Ok(vec![1; 3 << 20]));
+    }
+    let frames = client.frames();
+    assert!(refused(&frames, 11) && !refused(&frames, 9));
+}

@@ -13,7 +13,8 @@ use smol::net::unix::UnixStream;
 use smol::{Task, Timer};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::{Error, Peer, Stream, frame};
+use super::fields::has_more_fields;
+use super::{Error, MAX_ENTRIES, MAX_HEADERS, Peer, Stream, frame};
 use crate::host::tasks::Executor;
 
 /// Opening the socket.
@@ -50,6 +51,9 @@ impl Channel {
     /// A unary call, for at most `limit`.
     pub async fn call<A: prost::Message + Default>(&self, call: &'static str, request: &impl prost::Message, limit: Duration) -> Result<A, Error> {
         let answer = self.exchange(call, frame(&request.encode_to_vec()), limit).await?;
+        if has_more_fields(&answer, MAX_ENTRIES) {
+            return Err(Error::garbled(&self.0.peer, call, format!("a list of more than {MAX_ENTRIES} entries")));
+        }
         A::decode(answer).map_err(|cause| Error::garbled(&self.0.peer, call, cause))
     }
 
@@ -116,7 +120,7 @@ impl Channel {
         };
         let stream = or(UnixStream::connect(&peer.socket), late).await.map_err(|cause| Error::Unreachable { peer: peer.clone(), cause })?;
         let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW).enable_push(false);
+        builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW).max_header_list_size(MAX_HEADERS).enable_push(false);
         let (send, connection) = builder.handshake(stream.compat()).await.map_err(|cause| Error::Broken { peer: peer.clone(), call, cause })?;
         let named = peer.clone();
         let connection = self.0.executor.spawn(async move {
@@ -140,6 +144,8 @@ mod tests {
     enum Manner {
         /// Answers with a text of so many bytes.
         Answer(usize),
+        /// Answers with a list of so many empty texts.
+        Entries(usize),
         /// Refuses, with the head only.
         Refuse,
         /// Says nothing.
@@ -173,7 +179,7 @@ mod tests {
         let mut held = Vec::new();
         while let Some(Ok((_, mut respond))) = connection.accept().await {
             let head = http::Response::builder().header("content-type", "application/grpc");
-            let (size, once) = match manner {
+            let (answer, once) = match manner {
                 Manner::Refuse => {
                     let head = head.header("grpc-status", "5").header("grpc-message", "no 100%25 such caf%C3%A9").body(()).unwrap();
                     respond.send_response(head, true).unwrap();
@@ -183,11 +189,12 @@ mod tests {
                     held.push(respond);
                     continue;
                 }
-                Manner::Answer(size) => (size, false),
-                Manner::Once => (1, true),
+                Manner::Answer(size) => (prost::Message::encode_to_vec(&"r".repeat(size)), false),
+                Manner::Entries(count) => ([0x0a, 0].repeat(count), false),
+                Manner::Once => (prost::Message::encode_to_vec(&"r".to_owned()), true),
             };
             let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
-            body.send_data(frame(&prost::Message::encode_to_vec(&"r".repeat(size))), false).unwrap();
+            body.send_data(frame(&answer), false).unwrap();
             body.send_trailers([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))].into_iter().collect()).unwrap();
             if once {
                 connection.graceful_shutdown();
@@ -207,7 +214,22 @@ mod tests {
     #[test]
     fn an_answer_beyond_the_limit_is_refused_by_its_length() {
         let why = against(Manner::Answer(MAX_MESSAGE + 1), async |client| name(&client).await).unwrap_err().to_string();
-        assert!(why.ends_with("answered Version with a message of 16777222 bytes, compression 0"), "{why}");
+        assert!(why.ends_with("answered Version with a message of 16777222 bytes; at most 16777216 are taken"), "{why}");
+    }
+
+    #[test]
+    fn a_list_of_very_many_entries_is_refused_before_they_are_made() {
+        #[derive(Clone, PartialEq, prost::Message)]
+        struct List {
+            #[prost(string, repeated, tag = "1")]
+            entries: Vec<String>,
+        }
+        // Two bytes each: 16 MiB of answer would be 200 MB of empty texts.
+        let why = against(Manner::Entries(8 << 20), async |client| {
+            let answer = client.call("/x/List", &(), Duration::from_secs(10)).await;
+            answer.map(|list: List| list.entries.len()).unwrap_err().to_string()
+        });
+        assert!(why.ends_with("answered List with a list of more than 65536 entries"), "{why}");
     }
 
     #[test]

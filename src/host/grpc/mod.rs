@@ -2,9 +2,11 @@
 //! here, the connection in [`Channel`], or one call on its own by [`once`]. Nothing here knows what calls mean.
 
 mod channel;
+mod fields;
 mod once;
 
 pub use channel::Channel;
+pub use fields::count_fields;
 pub use once::once;
 
 use std::fmt;
@@ -18,6 +20,13 @@ use http::{HeaderMap, StatusCode};
 
 /// Largest message taken, as Go's clients have it.
 pub const MAX_MESSAGE: usize = 16 << 20;
+/// Entries of a list that is an answer. A node has some hundred containers and images,
+/// and each takes some hundred bytes however short it is in the message.
+const MAX_ENTRIES: usize = 1 << 16;
+/// Bytes of headers taken.
+const MAX_HEADERS: u32 = 256 << 10;
+/// Bytes of a refusal's `grpc-message` that are kept; it goes into logs and statuses.
+const MAX_REASON: usize = 8 << 10;
 
 /// Who is called.
 #[derive(Debug, Clone)]
@@ -192,6 +201,8 @@ pub struct Stream {
     state: State,
     /// The peer said how it ended.
     judged: bool,
+    /// Largest message taken, bytes.
+    limit: usize,
     buffer: BytesMut,
 }
 
@@ -203,7 +214,12 @@ enum State {
 
 impl Stream {
     fn new(peer: &Peer, call: &'static str, response: ResponseFuture) -> Self {
-        Self { peer: peer.clone(), call, state: State::Asked(response), judged: false, buffer: BytesMut::new() }
+        Self { peer: peer.clone(), call, state: State::Asked(response), judged: false, limit: MAX_MESSAGE, buffer: BytesMut::new() }
+    }
+
+    /// Takes messages of so many bytes at most.
+    fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 
     /// The next message; `None` when the peer is done and content. May be
@@ -267,7 +283,7 @@ impl Stream {
 
     /// `grpc-status`: in the trailers, or in the head when there is nothing else.
     fn verdict(&mut self, headers: &HeaderMap) -> Result<(), Error> {
-        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(&value.as_bytes()[..value.len().min(MAX_REASON)]));
         self.judged = true;
         match text("grpc-status").map(|code| code.parse()) {
             Some(Ok(0)) => Ok(()),
@@ -281,8 +297,11 @@ impl Stream {
         let Some((prefix, rest)) = self.buffer.split_first_chunk::<5>() else { return Ok(None) };
         let [compressed, length @ ..] = *prefix;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if compressed != 0 || length > MAX_MESSAGE {
-            return Err(self.garbled(format!("a message of {length} bytes, compression {compressed}")));
+        if compressed != 0 {
+            return Err(self.garbled("a compressed message"));
+        }
+        if length > self.limit {
+            return Err(self.garbled(format!("a message of {length} bytes; at most {} are taken", self.limit)));
         }
         if rest.len() < length {
             return Ok(None);
