@@ -70,6 +70,7 @@ impl Twins {
     }
 
     fn remove(&mut self, now: Now, id: &DeviceId, shown: Value, effects: &mut Effects) {
+        self.growth.outdate();
         let Some(device) = self.devices.remove(id) else { return };
         effects.changes.push(Change::remove(Key::Device(id.clone())));
         for property in &device.properties {
@@ -88,6 +89,7 @@ impl Twins {
     /// device a member, for the cloud tells of membership only once.
     pub fn object(&mut self, now: Now, object: &kube::Device) -> Effects {
         let mut effects = Effects::default();
+        self.growth.outdate();
         let metadata = &object.metadata;
         let id = format!("{}/{}", metadata.namespace, metadata.name);
         if self.get(&id).is_none() {

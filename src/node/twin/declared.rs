@@ -23,6 +23,7 @@ impl Twins {
     /// A DeviceModel object is there, or has changed.
     pub fn model(&mut self, now: Now, model: &kube::DeviceModel) -> Effects {
         let mut effects = Effects::default();
+        self.growth.outdate();
         let name: Rc<str> = format!("{}/{}", model.metadata.namespace, model.metadata.name).into();
         let model = Rc::new(Model::new(model));
         self.models.insert(name.clone(), model.clone());

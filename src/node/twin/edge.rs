@@ -71,7 +71,8 @@ impl Twins {
     }
 
     fn twin_update(&mut self, now: Now, id: &str, named: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
-        let request = Request::read(payload)?;
+        let mut request = Request::read(payload)?;
+        self.admit(id, &mut request.properties);
         (*effects, _) = self.update(now, id, named, &request.event, &request.properties, Author::Edge)?;
         Ok(())
     }
@@ -136,7 +137,8 @@ impl Twins {
     }
 
     fn cloud_updated(&mut self, now: Now, id: &str, payload: &[u8], effects: &mut Effects) -> Result<(), Refusal> {
-        let request = Request::read(payload)?;
+        let mut request = Request::read(payload)?;
+        self.admit(id, &mut request.properties);
         self.device(id, &request.event, || "update rejected due to the device is not existed".to_owned())?;
         self.sync(now, &DeviceId::from(id), &request.event, &request.properties.wanted, effects);
         match request.properties.faults.is_empty() {
@@ -179,7 +181,15 @@ impl Twins {
         let Ok((object, event)) = request::event(payload) else { return };
         let wanted = request::member(&object, "attributes").and_then(Value::as_object).map(members::attributes);
         if let Some(Ok(wanted)) = wanted {
-            self.set_attributes(now, &DeviceId::from(id), &event, &wanted, effects);
+            self.put_attributes(now, &DeviceId::from(id), &event, &wanted, effects);
+        }
+    }
+
+    /// A client sets attributes. Nobody answers that, so a refusal is logged.
+    pub(super) fn put_attributes(&mut self, now: Now, id: &DeviceId, event: &str, wanted: &BTreeMap<String, Option<Attribute>>, effects: &mut Effects) {
+        match self.admit_attributes(id, wanted) {
+            Ok(()) => self.set_attributes(now, id, event, wanted, effects),
+            Err(why) => log::warn!(target: "devicetwin", "device '{id}': attributes are not set: {why}"),
         }
     }
 
@@ -197,7 +207,9 @@ impl Twins {
     pub fn set(&mut self, now: Now, id: &str, wanted: BTreeMap<String, Option<Wanted>>, author: Author) -> Result<(Effects, Option<String>), Refusal> {
         let (wanted, wrong): (BTreeMap<_, _>, BTreeMap<_, _>) = wanted.into_iter().partition(|(name, _)| value::is_name(name));
         let faults = wrong.into_keys().map(|name| (name, "it is no property's name".to_owned())).collect();
-        self.update(now, id, id, "", &Properties { wanted, faults }, author)
+        let mut request = Properties { wanted, faults };
+        self.admit(id, &mut request);
+        self.update(now, id, id, "", &request, author)
     }
 
     /// A mapper says how a device is.

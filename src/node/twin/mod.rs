@@ -14,6 +14,7 @@ mod cloud;
 mod declared;
 mod device;
 mod edge;
+mod growth;
 mod members;
 mod model;
 mod property;
@@ -85,6 +86,7 @@ pub struct Twins {
     untold: untold::Queue,
     early: retained::Early,
     room: Room,
+    growth: growth::Growth,
     /// Bytes of the largest packet to the broker.
     max_packet: usize,
     chance: Chance,
@@ -102,6 +104,7 @@ impl Twins {
             untold: untold::Queue::default(),
             early: retained::Early::default(),
             room: Room::Nobody,
+            growth: growth::Growth::default(),
             max_packet: settings.eventbus.max_packet,
             chance,
         };

@@ -114,6 +114,7 @@ impl Twins {
         if let Some(device) = self.get(id) {
             keep_unknown(device, &mut request.properties.wanted);
         }
+        self.admit(id, &mut request.properties);
         if request.properties.wanted.is_empty() {
             return Ok(());
         }
@@ -132,7 +133,7 @@ impl Twins {
         let (Some(Ok(wanted)), Some(device)) = (wanted, self.get(id)) else { return };
         let unknown = |name: &String, wanted: &Option<Attribute>| wanted.is_some() && !device.row.attributes.contains_key(name);
         let wanted: BTreeMap<_, _> = wanted.into_iter().filter(|(name, wanted)| unknown(name, wanted)).collect();
-        self.set_attributes(now, &DeviceId::from(id), &event, &wanted, effects);
+        self.put_attributes(now, &DeviceId::from(id), &event, &wanted, effects);
     }
 }
 
