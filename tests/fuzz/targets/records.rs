@@ -150,7 +150,7 @@ fn store(data: &[u8]) {
             }
             _ => {
                 let Ok(changes) = record::read_changes(payload) else { continue };
-                if changes.iter().any(|change| is_of_another_table(change)) {
+                if changes.iter().any(is_of_another_table) {
                     continue;
                 }
                 last += 1;
