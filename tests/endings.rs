@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use selvedge::cloud::objects::condition;
+use selvedge::wire::rfc3339;
 use serde_json::{Value, json};
 
 use crate::sim::World;
@@ -243,5 +244,36 @@ fn a_terminal_phase_is_never_taken_back() {
         let end = told.iter().position(|phase| matches!(phase.as_str(), "Succeeded" | "Failed")).unwrap_or(told.len());
         assert!(told.len() <= end + 1, "world {seed}, deleted after {deleted} ms {grace:?}: {told:?}");
         assert!(matches!(world.phase("p"), Some("Succeeded" | "Failed")), "world {seed}: {told:?}");
+    }
+}
+
+/// What waits for a pod to have been ready for a while does not begin anew.
+#[test]
+fn conditions_of_a_running_pod_are_as_old_as_it_is_after_a_restart_of_the_agent() {
+    let mut world = World::ready(87);
+    let init = json!([{ "name": "i", "image": "busybox:1", "command": ["ends", "2000", "0"] }]);
+    let probe = json!({ "exec": { "command": ["well"] }, "periodSeconds": 1, "initialDelaySeconds": 2 });
+    let main = json!([{ "name": "c", "image": "busybox:1", "command": ["runs"], "readinessProbe": probe }]);
+    world.apply_pod("p", &[], json!({ "initContainers": init, "containers": main }));
+    world.run(60 * SECOND);
+    let since = |world: &World| -> Vec<(String, i64)> {
+        let conditions = status(world)["conditions"].as_array().expect("conditions").clone();
+        let of = |condition: &Value| {
+            let text = |member: &str| condition[member].as_str().expect("a text").to_owned();
+            (format!("{} {}", text("type"), text("status")), rfc3339::parse(&text("lastTransitionTime")).expect("a time") / 1000)
+        };
+        conditions.iter().map(of).collect()
+    };
+    let before = since(&world);
+    assert!(before.iter().all(|(condition, _)| condition.ends_with("True")), "{before:?}");
+    for _ in 0..2 {
+        world.kill();
+        world.run(100 * SECOND);
+        world.start();
+        world.run(60 * SECOND);
+        let after = since(&world);
+        for ((condition, old), (same, new)) in before.iter().zip(&after) {
+            assert!(condition == same && (old - new).abs() <= 3, "{condition}: {old} and then {new}");
+        }
     }
 }

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use super::order::{init_is_done, is_initialized};
 use super::phase::Phase;
 use super::record::{self, PodEnd};
+use super::terminal::started;
 use super::worker::{EVICTED, Fate, Worker};
-use crate::node::now::Now;
-use crate::wire::kube::Pod;
+use crate::node::now::{Now, Wall};
+use crate::node::runtime::ContainerState;
+use crate::wire::kube::{Container, Pod};
 use crate::wire::rfc3339;
 
 /// The condition of a pod whose newest spec is not the one that is obeyed.
@@ -103,6 +105,26 @@ fn gates(pod: &Pod) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
+/// Since when a condition holds of which nobody knows when it was told: an agent
+/// that comes back to a running pod makes it no younger than it is.
+fn first_seen(worker: &Worker, pod: &Pod, kind: &str, verdict: &Verdict) -> Option<Wall> {
+    let begun = |container: &Container| match &worker.seen.current(&container.name)?.state {
+        ContainerState::Running { started } => Some(*started),
+        ContainerState::Exited(exit) => Some(exit.finished),
+        ContainerState::Created | ContainerState::Unknown => None,
+    };
+    let init = || pod.spec.init_containers.iter();
+    let serving = || init().filter(|container| container.is_sidecar()).chain(&pod.spec.containers);
+    match kind {
+        _ if !verdict.holds => None,
+        "PodScheduled" => Some(started(worker, pod)),
+        "PodReadyToStartContainers" => worker.seen.ready_sandbox().map(|sandbox| sandbox.created),
+        "Initialized" => init().filter_map(begun).max().or_else(|| Some(started(worker, pod))),
+        "Ready" | "ContainersReady" => serving().filter_map(begun).max(),
+        _ => None,
+    }
+}
+
 fn condition(worker: &Worker, before: &Value, pod: &Pod, kind: &str, verdict: &Verdict, now: Now) -> Value {
     let status = if verdict.holds { "True" } else { "False" };
     let told = before["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == kind);
@@ -110,7 +132,11 @@ fn condition(worker: &Worker, before: &Value, pod: &Pod, kind: &str, verdict: &V
     let recorded = record::told(worker, kind);
     let shown = pod.status.conditions.iter().find(|condition| condition.kind == kind);
     let shown = recorded.as_ref().or(shown).map(|condition| (&*condition.status, &*condition.last_transition_time));
-    let since = told.or(shown).filter(|(told, _)| *told == status).map_or_else(|| rfc3339::seconds(now.wall.0), |(_, since)| since.to_owned());
+    let since = match told.or(shown) {
+        Some((told, since)) if told == status => since.to_owned(),
+        Some(_) => rfc3339::seconds(now.wall.0),
+        None => rfc3339::seconds(first_seen(worker, pod, kind, verdict).map_or(now.wall, |since| since.min(now.wall)).0),
+    };
     let mut condition = json!({ "type": kind, "status": status, "lastTransitionTime": since });
     if !verdict.reason.is_empty() {
         condition["reason"] = verdict.reason.into();
