@@ -160,3 +160,25 @@ fn an_image_that_comes_back_soon_has_its_back_off_still() {
     let pause = pauses(&mut world, 1)[0];
     assert!(pause >= 38, "it ended a moment ago, and waited 40 s before: {pause}");
 }
+
+/// The runtime shows it ended: it waits as any that ends, and is not kept for ever.
+#[test]
+fn a_container_that_cannot_be_run_waits_as_one_that_ends() {
+    for part in PARTS {
+        let mut world = World::ready(307);
+        with(&mut world, part, &json!({ "command": ["fails"] }));
+        world.run(5 * SECOND);
+        let told = status(&world);
+        assert_eq!((&told["state"]["waiting"]["reason"], &told["restartCount"]), (&json!("CrashLoopBackOff"), &json!(1)), "{part}");
+        let ended = &told["lastState"]["terminated"];
+        assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("StartError"), &json!(128)));
+        let error = ("Failed".to_owned(), "Error: exec: \"fails\": not found".to_owned());
+        assert_eq!(world.events_of("p").get(&error), Some(&2), "{:?}", world.events_of("p"));
+        world.run(600 * SECOND);
+        let asked: Vec<u64> = world.runtime.asked.iter().filter(|(_, _, step)| *step == "start").map(|(at, ..)| *at).collect();
+        let pauses: Vec<u64> = asked.windows(2).map(|pair| (pair[1] - pair[0]) / 1000).collect();
+        assert_eq!(pauses, [0, 10, 20, 40, 80, 160], "{part}");
+        let kept = world.runtime.pods.values().map(|pod| pod.containers.len()).max();
+        assert!(kept <= Some(2), "{part}: {kept:?} instances are kept");
+    }
+}

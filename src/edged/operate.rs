@@ -191,16 +191,17 @@ async fn start(shell: &Shell, uid: &PodUid, mut start: Start) -> Result<Outcome,
         cri::CreateContainerRequest { pod_sandbox_id: start.sandbox.to_string(), config: Some(start.config), sandbox_config: Some(start.sandbox_config) };
     let id = shell.client.create_container(&request).await.map_err(refused(FailedAt::Create))?.container_id;
     shell.known.borrow_mut().made(&id, uid);
-    // One that does not start stays: its state tells why.
-    shell.client.start_container(&id.as_str().into()).await.map_err(refused(FailedAt::Start))?;
-    let (links, name) = (shell.config.container_logs.clone(), seen::log_link(&labels, &id));
-    if let Err(cause) = shell.on_disk(move || files::link_log(&links, &name, &log)).await {
-        log::warn!(target: "edged", "log of container '{id}' is not linked: {cause}");
-    }
+    let started = shell.client.start_container(&id.as_str().into()).await.map_err(refused(FailedAt::Start));
     for old in start.replaces {
         if let Err(cause) = remove_container(shell, &old).await {
             shell.odd(&format!("container '{old}' stays"), &cause.message);
         }
+    }
+    // One that does not start stays: its state tells why.
+    started?;
+    let (links, name) = (shell.config.container_logs.clone(), seen::log_link(&labels, &id));
+    if let Err(cause) = shell.on_disk(move || files::link_log(&links, &name, &log)).await {
+        log::warn!(target: "edged", "log of container '{id}' is not linked: {cause}");
     }
     Ok(Outcome::Container(id.into()))
 }

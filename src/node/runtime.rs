@@ -204,7 +204,8 @@ pub struct Start {
     /// Places within volumes to have ready, because the runtime cannot make
     /// them there.
     pub mount_points: Vec<MountPoint>,
-    /// Containers of earlier attempts that may go once this one runs.
+    /// Containers of earlier attempts that may go once this one was started, or could
+    /// not be.
     pub replaces: Vec<ContainerId>,
 }
 

@@ -60,13 +60,16 @@ pub enum Behaviour {
     Ignores,
     /// Ends by itself after milliseconds, with a code.
     Ends(u64, i32),
+    /// Cannot be run at all.
+    Fails,
 }
 
 impl Behaviour {
-    /// `["runs"]`, `["ignores"]`, `["ends", MILLIS, CODE]`.
+    /// `["runs"]`, `["ignores"]`, `["fails"]`, `["ends", MILLIS, CODE]`.
     fn of(command: &[String]) -> Self {
         match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["ignores"] => Self::Ignores,
+            ["fails"] => Self::Fails,
             ["ends", millis, code] => Self::Ends(millis.parse().expect("milliseconds"), code.parse().expect("a code")),
             _ => Self::Runs,
         }
@@ -203,8 +206,12 @@ impl Runtime {
             }
             Step::Start(start) => {
                 let id = self.create(uid, start);
-                later = self.start(wall, uid, &id);
                 self.remove(uid, &start.replaces, &[]);
+                if self.behaviours.get(&id) == Some(&Behaviour::Fails) {
+                    self.fail(wall, uid, &id);
+                    return (Err(Failure { at: FailedAt::Start, message: "exec: \"fails\": not found".to_owned() }), Later::Nothing);
+                }
+                later = self.start(wall, uid, &id);
                 Outcome::Container(id)
             }
             Step::Stop { containers, sandboxes } => {
@@ -286,6 +293,15 @@ impl Runtime {
         id
     }
 
+    /// As containerd shows a container whose process could not be begun.
+    fn fail(&mut self, wall: Wall, uid: &PodUid, id: &ContainerId) {
+        let containers = self.pods.get_mut(uid).into_iter().flat_map(|pod| &mut pod.containers);
+        for container in containers.filter(|container| container.id == *id) {
+            let exit = Exit { started: Wall(0), finished: wall, code: 128, reason: "StartError".to_owned(), message: "not found".to_owned() };
+            container.state = ContainerState::Exited(exit);
+        }
+    }
+
     fn start(&mut self, wall: Wall, uid: &PodUid, id: &ContainerId) -> Later {
         let Some(pod) = self.pods.get_mut(uid) else { return Later::Nothing };
         let pod_name = pod.key.name.clone();
@@ -300,7 +316,7 @@ impl Runtime {
         *self.starts.entry((pod_name, name)).or_default() += 1;
         match self.behaviours.get(id) {
             Some(Behaviour::Ends(after, _)) => Later::End(id.clone(), *after),
-            Some(Behaviour::Runs | Behaviour::Ignores) | None => Later::Nothing,
+            Some(Behaviour::Runs | Behaviour::Ignores | Behaviour::Fails) | None => Later::Nothing,
         }
     }
 
