@@ -33,6 +33,8 @@ mod live;
 #[cfg(feature = "cloud")]
 mod offline;
 #[cfg(feature = "cloud")]
+mod pod_fields;
+#[cfg(feature = "cloud")]
 mod probes;
 #[cfg(feature = "cloud")]
 mod random;

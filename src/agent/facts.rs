@@ -42,6 +42,9 @@ pub fn gather(config: &Config) -> Facts {
         hosts: text("/etc/hosts"),
         cgroups_missing,
         cgroup_v2,
+        // The kernel makes it when a policy is loaded.
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        app_armor: line("/sys/module/apparmor/parameters/enabled") == "Y",
     }
 }
 

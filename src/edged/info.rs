@@ -25,6 +25,7 @@ pub(super) async fn read(client: &Client) -> Result<RuntimeInfo, Error> {
         name: version.runtime_name,
         version: version.runtime_version,
         systemd_cgroups: driver.or_else(|| systemd(&config)),
+        strict_groups: status.features.as_ref().is_some_and(|features| features.supplemental_groups_policy),
         is_silent: config["crio"]["EnablePodEvents"] == false,
         not_ready: not("RuntimeReady"),
         network_not_ready: not("NetworkReady"),

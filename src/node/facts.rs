@@ -2,16 +2,15 @@
 //! machine is read, nor how the cluster is told.
 
 use super::Node;
+use super::allocatable::Allocatable;
 use super::images::{self, Room};
 use super::machine::Facts;
 use super::nodestatus::Health;
 use super::now::Now;
-use super::pressure::{disk_threshold, memory_threshold};
 use super::runtime;
 
 impl Node {
     pub(super) fn health(&self) -> Health {
-        let eviction = self.settings.edged.eviction;
         Health {
             runtime_version: self.runtime.version(),
             not_ready: self.not_ready(),
@@ -19,9 +18,7 @@ impl Node {
             store: self.disk.trouble.clone(),
             images: self.images.all(),
             max_images: self.settings.edged.max_images,
-            max_pods: self.settings.edged.max_pods,
-            kept_free: (memory_threshold(&self.facts, eviction), disk_threshold(&self.facts, eviction)),
-            reserved: (self.settings.edged.reserved_cpu, self.settings.edged.reserved_memory),
+            allocatable: Allocatable::new(&self.facts, &self.settings.edged),
         }
     }
 

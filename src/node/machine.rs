@@ -52,11 +52,8 @@ pub struct Facts {
     pub cgroups_missing: Vec<String>,
     /// Whether the node has cgroup v2 only.
     pub cgroup_v2: bool,
-}
-
-impl Facts {
-    /// Milli-CPU that pods may ask for when so much is reserved.
-    pub fn allocatable_cpu(&self, reserved: i64) -> i64 {
-        (i64::from(self.cpus) * 1000).saturating_sub(reserved)
-    }
+    /// Whether SELinux is on, enforcing or not.
+    pub selinux: bool,
+    /// Whether AppArmor is on.
+    pub app_armor: bool,
 }

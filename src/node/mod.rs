@@ -13,6 +13,7 @@
 //! This file only routes. A machine never knows another: what one needs of
 //! another is passed to it as an argument.
 
+mod allocatable;
 mod answers;
 mod apps;
 pub mod backoff;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
+use super::allocatable::{Allocatable, hugepages};
 use super::machine::Facts;
 use super::now::Now;
 use super::pressure::Pressure;
@@ -33,12 +34,8 @@ pub struct Health {
     pub images: Rc<[ImageSeen]>,
     /// At most so many of them are listed.
     pub max_images: usize,
-    /// At most so many pods.
-    pub max_pods: u32,
-    /// Bytes of memory and of the disk that pods leave free.
-    pub kept_free: (u64, u64),
-    /// Kept from pods: milli-CPU and bytes.
-    pub reserved: (i64, i64),
+    /// What pods may have.
+    pub allocatable: Allocatable,
 }
 
 /// Conditions that are only there while something is wrong.
@@ -96,25 +93,20 @@ pub fn status(config: &NodeConfig, facts: &Facts, health: &Health, before: &Valu
 }
 
 fn resources(facts: &Facts, health: &Health) -> (Value, Value) {
+    let allocatable = &health.allocatable;
     let mut capacity = Map::new();
     capacity.insert("cpu".into(), facts.cpus.to_string().into());
     capacity.insert("memory".into(), format!("{}Ki", facts.memory >> 10).into());
     capacity.insert("ephemeral-storage".into(), format!("{}Ki", facts.disk >> 10).into());
-    capacity.insert("pods".into(), health.max_pods.to_string().into());
-    let huge: u64 = facts.hugepages.values().sum();
-    for (size, bytes) in &facts.hugepages {
-        let name = if *size >= 1 << 20 { format!("hugepages-{}Gi", size >> 20) } else { format!("hugepages-{}Mi", size >> 10) };
-        capacity.insert(name, bytes.to_string().into());
+    capacity.insert("pods".into(), allocatable.pods.to_string().into());
+    capacity.extend(facts.hugepages.iter().map(|(size, bytes)| (hugepages(*size), bytes.to_string().into())));
+    let mut left = capacity.clone();
+    if allocatable.cpu != i64::from(facts.cpus) * 1000 {
+        left.insert("cpu".into(), format!("{}m", allocatable.cpu).into());
     }
-    let mut allocatable = capacity.clone();
-    let (cpu, memory) = (health.reserved.0, u64::try_from(health.reserved.1).unwrap_or(0));
-    if cpu > 0 {
-        allocatable.insert("cpu".into(), format!("{}m", facts.allocatable_cpu(cpu).max(0)).into());
-    }
-    let free = facts.memory.saturating_sub(memory).saturating_sub(huge).saturating_sub(health.kept_free.0);
-    allocatable.insert("memory".into(), format!("{}Ki", free >> 10).into());
-    allocatable.insert("ephemeral-storage".into(), facts.disk.saturating_sub(health.kept_free.1).to_string().into());
-    (capacity.into(), allocatable.into())
+    left.insert("memory".into(), format!("{}Ki", allocatable.memory >> 10).into());
+    left.insert("ephemeral-storage".into(), allocatable.storage.to_string().into());
+    (capacity.into(), left.into())
 }
 
 fn conditions(facts: &Facts, health: &Health, before: &Value, now: Now) -> Value {

@@ -85,6 +85,7 @@ impl Node {
             facts: &self.facts,
             systemd: self.settings.edged.systemd_cgroups.or(self.runtime.info.systemd_cgroups).unwrap_or(false),
             runtime: &self.runtime.info.name,
+            strict_groups: self.runtime.info.strict_groups,
             sources: &sources::Known { meta: &self.meta, requests: &self.requests },
             whole: self.lost.is_none(),
         };

@@ -401,6 +401,8 @@ pub struct RuntimeInfo {
     pub version: String,
     /// Whether it groups processes by systemd slices.
     pub systemd_cgroups: Option<bool>,
+    /// Whether it can leave out the groups that an image gives a user.
+    pub strict_groups: bool,
     /// It could tell what happens to containers, but was told not to.
     pub is_silent: bool,
     /// Why the runtime is not ready.

@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::World;
-use super::render::{Qos, qos, requests, sysctl_forbidden};
+use super::affinity::is_allowed;
+use super::render::{Qos, app_armor_profile, qos, requested, sysctl_forbidden};
 use super::worker::EVICTED;
+use crate::node::allocatable::Allocatable;
 use crate::node::pressure::Pressure;
-use crate::wire::kube::Pod;
+use crate::wire::kube::{AppArmorKind, AppArmorProfile, GroupsPolicy, Pod};
 
 /// Pods of this priority and above keep the node alive.
 const CRITICAL: i32 = 2_000_000_000;
@@ -20,14 +22,13 @@ pub type Rejection = (&'static str, String);
 
 /// Lets a pod in, or says why not.
 pub fn admit(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Rejection> {
-    if let Some(name) = sysctl_forbidden(pod, world.config) {
-        return Err(("SysctlForbidden", format!("forbidden sysctl: \"{name}\" not allowlisted")));
-    }
+    security(pod, world)?;
     if pod.spec.os.as_ref().is_some_and(|os| !os.name.is_empty() && os.name != "linux") {
         return Err(("PodOSNotSupported", "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS".to_owned()));
     }
-    if let Some((key, value)) = pod.spec.node_selector.iter().find(|(key, value)| world.labels.get(*key) != Some(*value) && !world.labels.is_empty()) {
-        return Err(("NodeAffinity", format!("Pod was rejected: Predicate NodeAffinity failed: node didn't match Pod's node affinity/selector {key}={value}")));
+    // Before the node's object was read once its labels are not known.
+    if !world.labels.is_empty() && !is_allowed(pod, world.node, world.labels) {
+        return Err(("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned()));
     }
     resources(pod, others, world)?;
     ports(pod, others)
@@ -53,33 +54,58 @@ pub fn is_critical(pod: &Pod) -> bool {
     pod.spec.priority.is_some_and(|priority| priority >= CRITICAL)
 }
 
-fn resources(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Rejection> {
-    let sum = |of: fn(&Pod) -> i64| others.iter().map(|other| of(other)).fold(0i64, i64::saturating_add);
-    let pods = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    let cpu = world.facts.allocatable_cpu(world.config.reserved_cpu);
-    let memory = i64::try_from(world.facts.memory).unwrap_or(i64::MAX).saturating_sub(world.config.reserved_memory);
-    let checks = [
-        ("OutOfpods", "pods", 1, pods, i64::from(world.config.max_pods)),
-        ("OutOfcpu", "cpu", cpu_of(pod), sum(cpu_of), cpu),
-        ("OutOfmemory", "memory", memory_of(pod), sum(memory_of), memory),
-    ];
-    for (reason, name, wanted, used, capacity) in checks {
-        if wanted > 0 && used.saturating_add(wanted) > capacity {
-            return Err((
-                reason,
-                format!("Pod was rejected: Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"),
-            ));
-        }
+/// What the node's kernel and runtime have to enforce.
+fn security(pod: &Pod, world: &World<'_>) -> Result<(), Rejection> {
+    if let Some(name) = sysctl_forbidden(pod, world.config) {
+        return Err(("SysctlForbidden", format!("Pod was rejected: forbidden sysctl: \"{name}\" not allowlisted")));
+    }
+    let policy = pod.spec.security_context.supplemental_groups_policy;
+    if policy == GroupsPolicy::Strict && !world.strict_groups {
+        let message = "Pod was rejected: SupplementalGroupsPolicy=Strict is not supported in this node";
+        return Err(("SupplementalGroupsPolicyNotSupported", message.to_owned()));
+    }
+    let app_armor = |why: &str| Err(("AppArmor", format!("Pod was rejected: Cannot enforce AppArmor: {why}")));
+    let profiles = || pod.all_containers().filter_map(|container| app_armor_profile(pod, container));
+    let shared = pod.spec.security_context.app_armor_profile.iter();
+    if !world.facts.app_armor && shared.chain(profiles()).any(|profile| profile.kind != AppArmorKind::Unconfined) {
+        return app_armor("AppArmor is not enabled on the host");
+    }
+    let is_nameless = |profile: &AppArmorProfile| profile.localhost_profile.trim().is_empty();
+    if profiles().any(|profile| profile.kind == AppArmorKind::Localhost && is_nameless(profile)) {
+        return app_armor("invalid empty AppArmor profile name: \"\"");
     }
     Ok(())
 }
 
-fn cpu_of(pod: &Pod) -> i64 {
-    requests(pod).0
+fn resources(pod: &Pod, others: &[&Pod], world: &World<'_>) -> Result<(), Rejection> {
+    let allocatable = Allocatable::new(world.facts, world.config);
+    let pods = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    let fits = |name: &str, wanted: i64, used: i64| match allocatable.get(name) {
+        Some(capacity) if wanted > 0 && used.saturating_add(wanted) > capacity => {
+            Err((out_of(name), format!("Pod was rejected: Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}")))
+        }
+        Some(_) | None => Ok(()),
+    };
+    fits("pods", 1, pods)?;
+    let hugepages = allocatable.hugepages.keys().map(String::as_str);
+    for name in ["cpu", "memory", "ephemeral-storage"].into_iter().chain(hugepages) {
+        let used = others.iter().map(|other| requested(other, name)).fold(0, i64::saturating_add);
+        fits(name, requested(pod, name), used)?;
+    }
+    Ok(())
 }
 
-fn memory_of(pod: &Pod) -> i64 {
-    requests(pod).1
+/// kubelet's word for too little of a resource.
+fn out_of(resource: &str) -> &'static str {
+    match resource {
+        "pods" => "OutOfpods",
+        "cpu" => "OutOfcpu",
+        "memory" => "OutOfmemory",
+        "ephemeral-storage" => "OutOfephemeral-storage",
+        "hugepages-2Mi" => "OutOfhugepages-2Mi",
+        "hugepages-1Gi" => "OutOfhugepages-1Gi",
+        _ => "OutOfhugepages",
+    }
 }
 
 /// Ports of the node that a pod takes: port, protocol, address.

@@ -6,6 +6,7 @@
 //! (`node::reports`), where objects come from (`node::meta`).
 
 pub mod admit;
+mod affinity;
 mod conditions;
 pub mod obey;
 mod order;
@@ -17,6 +18,7 @@ mod probing;
 pub mod record;
 pub mod render;
 mod restart;
+mod restart_policy;
 pub mod status;
 mod stop;
 mod terminal;
@@ -89,6 +91,8 @@ pub struct World<'a> {
     pub systemd: bool,
     /// Name of the runtime.
     pub runtime: &'a str,
+    /// The runtime can leave out the groups that an image gives a user.
+    pub strict_groups: bool,
     /// ConfigMaps, secrets, tokens.
     pub sources: &'a dyn render::Sources,
     /// Pods that only the runtime knows may be taken away: the store is whole.

@@ -3,10 +3,11 @@
 //!
 //! Source: edge-node.md 1.7 and 1.8.
 
+use super::restart_policy::restarts;
 use super::worker::Worker;
 use crate::node::now::{Mono, Now};
 use crate::node::runtime::{ContainerSeen, ContainerState};
-use crate::wire::kube::{Container, Pod, RestartPolicy};
+use crate::wire::kube::{Container, Pod};
 
 /// What to do about one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container,
     let init = &pod.spec.init_containers;
     let sidecars = |before: usize| {
         let sidecars = init[..before].iter().filter(|container| container.is_sidecar());
-        sidecars.map(|container| (container, turn(worker, container, RestartPolicy::Always, now)))
+        sidecars.map(|container| (container, turn(worker, pod, container, now)))
     };
     let mut turns = Vec::new();
     if is_initialized(worker, pod) {
@@ -54,7 +55,7 @@ pub fn turns<'a>(worker: &Worker, pod: &'a Pod, now: Now) -> Vec<(&'a Container,
             }
         }
     }
-    turns.extend(pod.spec.containers.iter().map(|container| (container, turn(worker, container, pod.spec.restart_policy, now))));
+    turns.extend(pod.spec.containers.iter().map(|container| (container, turn(worker, pod, container, now))));
     turns
 }
 
@@ -94,33 +95,24 @@ fn init_turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Tur
         ContainerState::Running { .. } | ContainerState::Unknown if sidecar && worker.is_started(seen) => Turn::Pass,
         ContainerState::Running { .. } | ContainerState::Unknown => Turn::Block,
         ContainerState::Exited(exit) if exit.code == 0 && !sidecar => Turn::Pass,
-        ContainerState::Exited(_) if pod.spec.restart_policy == RestartPolicy::Never && !sidecar => Turn::Failed,
+        ContainerState::Exited(exit) if !restarts(pod, container, exit.code) => Turn::Failed,
         ContainerState::Exited(_) => start(worker, container, now),
     }
 }
 
-fn turn(worker: &Worker, container: &Container, policy: RestartPolicy, now: Now) -> Turn {
+fn turn(worker: &Worker, pod: &Pod, container: &Container, now: Now) -> Turn {
     let Some(seen) = worker.seen.current(&container.name) else {
         // After a new sandbox a container that was done stays done.
         return match worker.seen.latest(&container.name).and_then(|seen| seen.exit()) {
-            Some(exit) if !restarts(policy, exit.code) => Turn::Pass,
+            Some(exit) if !restarts(pod, container, exit.code) => Turn::Pass,
             Some(_) | None => start(worker, container, now),
         };
     };
     match &seen.state {
         ContainerState::Created => Turn::Replace,
         ContainerState::Running { .. } | ContainerState::Unknown => Turn::Pass,
-        ContainerState::Exited(exit) if !restarts(policy, exit.code) => Turn::Pass,
+        ContainerState::Exited(exit) if !restarts(pod, container, exit.code) => Turn::Pass,
         ContainerState::Exited(_) => start(worker, container, now),
-    }
-}
-
-/// Whether a container that ended so starts again.
-pub fn restarts(policy: RestartPolicy, code: i32) -> bool {
-    match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => code != 0,
-        RestartPolicy::Never => false,
     }
 }
 

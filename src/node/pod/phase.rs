@@ -2,11 +2,12 @@
 //!
 //! Source: kubernetes `pkg/kubelet/kubelet_pods.go`, `getPhase`.
 
-use super::order::{is_initialized, restarts, was_initialized};
+use super::order::{is_initialized, was_initialized};
 use super::record::PodEnd;
+use super::restart_policy::restarts;
 use super::worker::{Fate, Worker};
 use crate::node::runtime::ContainerState;
-use crate::wire::kube::{Pod, RestartPolicy};
+use crate::wire::kube::Pod;
 
 /// Where a pod is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,7 @@ fn by_containers(worker: &Worker, pod: &Pod) -> Phase {
     if !is_initialized(worker, pod) {
         let failed = pod.spec.init_containers.iter().filter(|container| !container.is_sidecar()).any(|container| {
             let code = worker.seen.current(&container.name).and_then(|seen| seen.exit()).map(|exit| exit.code);
-            code.is_some_and(|code| code != 0) && pod.spec.restart_policy == RestartPolicy::Never
+            code.is_some_and(|code| code != 0 && !restarts(pod, container, code))
         });
         return if failed { Phase::Failed } else { Phase::Pending };
     }
@@ -100,7 +101,7 @@ fn by_containers(worker: &Worker, pod: &Pod) -> Phase {
             Some(ContainerState::Running { .. } | ContainerState::Unknown) => running = true,
             Some(ContainerState::Exited(exit)) => {
                 bad |= exit.code != 0;
-                again |= restarts(pod.spec.restart_policy, exit.code);
+                again |= restarts(pod, container, exit.code);
             }
         }
     }

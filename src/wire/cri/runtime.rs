@@ -85,6 +85,17 @@ pub struct StatusResponse {
     /// JSON texts by name; containerd has its configuration at `config`.
     #[prost(btree_map = "string, string", tag = "2")]
     pub info: BTreeMap<String, String>,
+    /// What the runtime can do.
+    #[prost(message, optional, tag = "4")]
+    pub features: Option<RuntimeFeatures>,
+}
+
+/// What a runtime can do; those of before CRI of Kubernetes 1.31 do not say.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RuntimeFeatures {
+    /// It follows the policy for supplemental groups.
+    #[prost(bool, tag = "1")]
+    pub supplemental_groups_policy: bool,
 }
 
 /// How the runtime is.

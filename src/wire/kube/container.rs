@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{IntOrString, RestartPolicy, Unsupported};
+use super::{IntOrString, RestartPolicy, SecurityContext, Unsupported};
 use crate::wire::quantity::Quantity;
 
 /// One container.
@@ -55,8 +55,11 @@ pub struct Container {
     pub stdin_once: bool,
     /// A terminal.
     pub tty: bool,
-    /// `Always` makes an init container a sidecar.
+    /// Over the pod's; `Always` makes an init container a sidecar.
     pub restart_policy: Option<RestartPolicy>,
+    /// What is done after some exit codes, over the policy; the first that matches
+    /// counts.
+    pub restart_policy_rules: Vec<RestartRule>,
 }
 
 impl Container {
@@ -65,6 +68,45 @@ impl Container {
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == Some(RestartPolicy::Always)
     }
+}
+
+/// What is done after some exit codes (Kubernetes 1.34).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartRule {
+    /// What is done.
+    pub action: RestartAction,
+    /// After which; a rule without them never matches.
+    #[serde(default)]
+    pub exit_codes: Option<ExitCodes>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum RestartAction {
+    /// The container starts again.
+    Restart,
+    /// All containers of the pod start again: not supported.
+    RestartAllContainers,
+}
+
+/// Exit codes of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ExitCodes {
+    /// Whether these are meant, or all others.
+    pub operator: ExitCodesOperator,
+    /// The codes.
+    #[serde(default)]
+    pub values: Vec<i32>,
+}
+
+/// Which exit codes a rule means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ExitCodesOperator {
+    /// Those of the list.
+    In,
+    /// All others.
+    NotIn,
 }
 
 /// When an image is pulled.
@@ -325,53 +367,4 @@ pub struct Lifecycle {
     pub pre_stop: Option<Handler>,
     /// Not supported.
     pub stop_signal: Option<Unsupported>,
-}
-
-/// Security of one container.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct SecurityContext {
-    /// User id, over the pod's.
-    pub run_as_user: Option<i64>,
-    /// Group id, over the pod's.
-    pub run_as_group: Option<i64>,
-    /// Refuse uid 0, over the pod's.
-    pub run_as_non_root: Option<bool>,
-    /// All of the node's powers.
-    pub privileged: bool,
-    /// No writing to the root.
-    pub read_only_root_filesystem: bool,
-    /// False forbids setuid and the like.
-    pub allow_privilege_escalation: Option<bool>,
-    /// Capabilities.
-    pub capabilities: Capabilities,
-    /// System call filter, over the pod's.
-    pub seccomp_profile: Option<SeccompProfile>,
-    /// `Default` unless told, or `Unmasked`.
-    pub proc_mount: Option<String>,
-    /// SELinux labels are not supported.
-    pub se_linux_options: Option<Unsupported>,
-    /// AppArmor profiles are not supported.
-    pub app_armor_profile: Option<Unsupported>,
-}
-
-/// Capabilities beyond or below the runtime's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Capabilities {
-    /// Given.
-    pub add: Vec<String>,
-    /// Taken.
-    pub drop: Vec<String>,
-}
-
-/// System call filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct SeccompProfile {
-    /// `RuntimeDefault`, `Unconfined` or `Localhost`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// File below the seccomp directory, with `Localhost`.
-    pub localhost_profile: String,
 }

@@ -6,16 +6,20 @@
 //!
 //! Source: Kubernetes API reference, core/v1.
 
+mod affinity;
 mod container;
 mod device;
 mod meta;
 mod pod;
+mod security;
 mod volume;
 
+pub use affinity::*;
 pub use container::*;
 pub use device::*;
 pub use meta::*;
 pub use pod::*;
+pub use security::*;
 pub use volume::*;
 
 use serde::de::{DeserializeOwned, IgnoredAny};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Container, ObjectMeta, SeccompProfile, Unsupported, Volume};
+use super::{Affinity, Container, ObjectMeta, PodSecurityContext, Resources, Unsupported, Volume};
 
 /// A pod.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -67,10 +67,11 @@ pub struct PodCondition {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
-    /// The node it is bound to.
-    pub node_name: String,
     /// Main containers.
     pub containers: Vec<Container>,
+    /// Requests and limits of the pod as a whole, over the sum of its containers'
+    /// (Kubernetes 1.34).
+    pub resources: Option<Resources>,
     /// Run to completion one after the other, before the main ones.
     pub init_containers: Vec<Container>,
     /// Not supported yet.
@@ -91,6 +92,8 @@ pub struct PodSpec {
     pub host_aliases: Vec<HostAlias>,
     /// Host name, else the pod's.
     pub hostname: String,
+    /// The host name in any case, without a domain (Kubernetes 1.34).
+    pub hostname_override: Option<String>,
     /// With a host name, the domain below the namespace.
     pub subdomain: String,
     /// The host name is the fully qualified one.
@@ -116,6 +119,8 @@ pub struct PodSpec {
     pub image_pull_secrets: Vec<LocalReference>,
     /// Must hold on the node's labels.
     pub node_selector: BTreeMap<String, String>,
+    /// The part of it that a node looks at.
+    pub affinity: Affinity,
     /// Taints the pod bears.
     pub tolerations: Vec<Toleration>,
     /// Weight for eviction.
@@ -224,40 +229,4 @@ pub struct ReadinessGate {
 pub struct PodOs {
     /// `linux` or `windows`.
     pub name: String,
-}
-
-/// Security of all containers of a pod.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct PodSecurityContext {
-    /// User id.
-    pub run_as_user: Option<i64>,
-    /// Group id.
-    pub run_as_group: Option<i64>,
-    /// Refuse uid 0.
-    pub run_as_non_root: Option<bool>,
-    /// Further groups.
-    pub supplemental_groups: Vec<i64>,
-    /// Group that owns the volumes.
-    pub fs_group: Option<i64>,
-    /// `Always` unless told, or `OnRootMismatch`.
-    pub fs_group_change_policy: Option<String>,
-    /// Kernel settings.
-    pub sysctls: Vec<Sysctl>,
-    /// System call filter.
-    pub seccomp_profile: Option<SeccompProfile>,
-    /// SELinux labels are not supported.
-    pub se_linux_options: Option<Unsupported>,
-    /// AppArmor profiles are not supported.
-    pub app_armor_profile: Option<Unsupported>,
-}
-
-/// One kernel setting.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Sysctl {
-    /// Name, with dots or slashes.
-    pub name: String,
-    /// Value.
-    pub value: String,
 }

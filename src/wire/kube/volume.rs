@@ -162,6 +162,8 @@ pub struct Projection {
     pub service_account_token: Option<TokenProjection>,
     /// Not supported.
     pub cluster_trust_bundle: Option<Unsupported>,
+    /// Not supported.
+    pub pod_certificate: Option<Unsupported>,
 }
 
 /// Keys of an object.

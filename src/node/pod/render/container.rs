@@ -42,10 +42,10 @@ pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: 
     let (mut mounts, sub_paths) = mounts(context, spec, &known)?;
     let hosts = hosts(context, spec);
     if let Some((path, _)) = &hosts {
-        mounts.push(cri::Mount { container_path: "/etc/hosts".to_owned(), host_path: path.clone(), ..Default::default() });
+        mounts.push(own_file(context, "/etc/hosts", path));
     }
     let termination_log = format!("{}/containers/{}/{:08x}", pod_dir(context), spec.name, restarts);
-    mounts.push(cri::Mount { container_path: termination_path(spec).to_owned(), host_path: termination_log.clone(), ..Default::default() });
+    mounts.push(own_file(context, termination_path(spec), &termination_log));
     let mount_points = mount_points(context, spec, &mounts);
     let mut expanded = |field: &str, list: &[String]| -> Result<Vec<String>, Wait> {
         let one = |(index, text): (usize, &String)| {
@@ -81,6 +81,11 @@ pub fn container(context: &Context<'_>, spec: &Container, restarts: u32, image: 
         }),
     };
     Ok(Rendered { config, hosts, termination_log, sub_paths, mount_points })
+}
+
+/// A file that the agent keeps for the container.
+fn own_file(context: &Context<'_>, inside: &str, path: &str) -> cri::Mount {
+    cri::Mount { container_path: inside.to_owned(), host_path: path.to_owned(), selinux_relabel: context.facts.selinux, ..Default::default() }
 }
 
 fn termination_path(spec: &Container) -> &str {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::allowance::{Allowance, longest_string};
 use super::expand::expand;
-use super::resources::container_resource;
+use super::resource_field::resource_field;
 use super::{Context, Wait};
 use crate::wire::kube::{Container, EnvVarSource, FieldRef, KeyRef};
 use base64::Engine;
@@ -106,8 +106,11 @@ fn from_source(context: &Context<'_>, container: &Container, source: &EnvVarSour
         return field_value(context, field).map(Some).map_err(Wait::Missing);
     }
     if let Some(reference) = &source.resource_field_ref {
-        let of = context.pod.container(&reference.container_name).unwrap_or(container);
-        return container_resource(context, of, reference).map(Some).map_err(Wait::Missing);
+        let of = match reference.container_name.as_str() {
+            "" => container,
+            name => context.pod.container(name).ok_or_else(|| Wait::Missing(format!("container {name} not found")))?,
+        };
+        return resource_field(context, of, reference).map(Some).map_err(Wait::Missing);
     }
     if let Some(key) = &source.config_map_key_ref {
         let map = context.sources.config_map(namespace, &key.name).get(|| format!("configmap \"{}\"", key.name), key.optional)?;

@@ -12,6 +12,7 @@ mod names;
 mod needs;
 mod once;
 mod refuse;
+mod resource_field;
 mod resources;
 mod sandbox;
 mod security;
@@ -22,8 +23,9 @@ pub use container::{Rendered, container, container_hash};
 pub use image::{auths, image_reference, pull_policy};
 pub use needs::{Needs, TokenRequest, needs};
 pub use refuse::{refusal, sysctl_forbidden};
-pub use resources::{Qos, cgroup, cgroups, classes, limit, qos, request, requests};
+pub use resources::{Qos, cgroup, cgroups, classes, limit, qos, request, requested, requests};
 pub use sandbox::{log_directory, log_directory_of, sandbox};
+pub use security::app_armor_profile;
 pub use volume::prepare;
 
 use std::rc::Rc;
@@ -105,4 +107,36 @@ impl<T> Lookup<T> {
 /// `ROOT/pods/UID`.
 fn pod_dir(context: &Context<'_>) -> String {
     format!("{}/pods/{}", context.config.root.display(), context.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Edged, file};
+
+    /// A cluster without objects.
+    pub struct Nothing;
+
+    impl Sources for Nothing {
+        fn config_map(&self, _: &str, _: &str) -> Lookup<Rc<ConfigMap>> {
+            Lookup::Absent
+        }
+
+        fn secret(&self, _: &str, _: &str) -> Lookup<Rc<Secret>> {
+            Lookup::Absent
+        }
+
+        fn token(&self, _: &TokenRequest) -> Lookup<String> {
+            Lookup::Absent
+        }
+    }
+
+    /// What a pod is rendered to on a machine by some settings.
+    pub fn rendering<T>(pod: &Pod, facts: &Facts, set: impl FnOnce(&mut Edged), render: impl FnOnce(&Context<'_>) -> T) -> T {
+        let mut config = file::parse("", "n").expect("defaults").edged;
+        set(&mut config);
+        let uid = "u".into();
+        let config = &config;
+        render(&Context { pod, uid: &uid, config, node: "n", facts, systemd: false, sources: &Nothing, ips: &[], started: None })
+    }
 }

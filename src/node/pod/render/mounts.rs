@@ -24,6 +24,7 @@ pub fn mounts(context: &Context<'_>, container: &Container, env: &BTreeMap<&str,
             container_path: if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) },
             host_path: if part.is_empty() { root.clone() } else { String::new() },
             readonly: mount.read_only || is_read_only(volume),
+            selinux_relabel: context.facts.selinux && volume.host_path.is_none(),
             propagation: propagation(mount).into(),
             ..Default::default()
         });
@@ -129,41 +130,28 @@ fn propagation(mount: &VolumeMount) -> cri::MountPropagation {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
     use crate::node::machine::Facts;
-    use crate::node::pod::render::{Lookup, Sources, TokenRequest};
-    use crate::wire::kube::{ConfigMap, Pod, Secret, read};
-
-    struct Nothing;
-
-    impl Sources for Nothing {
-        fn config_map(&self, _: &str, _: &str) -> Lookup<Rc<ConfigMap>> {
-            Lookup::Absent
-        }
-
-        fn secret(&self, _: &str, _: &str) -> Lookup<Rc<Secret>> {
-            Lookup::Absent
-        }
-
-        fn token(&self, _: &TokenRequest) -> Lookup<String> {
-            Lookup::Absent
-        }
-    }
+    use crate::node::pod::render::tests::rendering;
+    use crate::wire::kube::{Pod, read};
 
     /// Mounts of the only container, and mount points: path inside, path within
     /// the volume around it.
     fn rendered(volumes: &str, volume_mounts: &str) -> (Vec<cri::Mount>, Vec<(String, String)>) {
         let text = format!(r#"{{"spec":{{"volumes":{volumes},"containers":[{{"name":"c","volumeMounts":{volume_mounts}}}]}}}}"#);
         let pod: Pod = read(&text).expect("a pod");
-        let config = crate::config::file::parse("", "n").expect("defaults").edged;
-        let (facts, uid) = (Facts::default(), "u".into());
-        let context = Context { pod: &pod, uid: &uid, config: &config, node: "n", facts: &facts, systemd: false, sources: &Nothing, ips: &[], started: None };
         let container = &pod.spec.containers[0];
-        let (mounts, _) = mounts(&context, container, &BTreeMap::new()).expect("no variables");
+        let (mounts, points) = rendering(
+            &pod,
+            &Facts::default(),
+            |_| (),
+            |context| {
+                let (mounts, _) = mounts(context, container, &BTreeMap::new()).expect("no variables");
+                let points = mount_points(context, container, &mounts);
+                (mounts, points)
+            },
+        );
         let inside = |mount: &cri::Mount| mount.container_path.clone();
-        let points = mount_points(&context, container, &mounts);
         let points = points.into_iter().map(|point| (inside(&mounts[point.mount]), point.path)).collect();
         (mounts, points)
     }

@@ -8,16 +8,24 @@ use crate::wire::kube::{DnsPolicy, Pod};
 
 /// Host name of a pod; at most 63 characters.
 pub fn hostname(pod: &Pod) -> String {
-    let name = if pod.spec.hostname.is_empty() { &pod.metadata.name } else { &pod.spec.hostname };
+    let own = Some(&pod.spec.hostname).filter(|name| !name.is_empty());
+    let name = hostname_override(pod).or(own).unwrap_or(&pod.metadata.name);
     let cut: String = name.chars().take(63).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+fn hostname_override(pod: &Pod) -> Option<&String> {
+    pod.spec.hostname_override.as_ref().filter(|name| !name.is_empty())
 }
 
 /// The fully qualified name, for a pod in a subdomain.
 pub fn fqdn(context: &Context<'_>) -> Option<String> {
     let pod = context.pod;
-    (!pod.spec.subdomain.is_empty())
-        .then(|| format!("{}.{}.{}.svc.{}", hostname(pod), pod.spec.subdomain, pod.metadata.namespace, context.config.cluster_domain))
+    if pod.spec.subdomain.is_empty() || hostname_override(pod).is_some() {
+        return None;
+    }
+    let (subdomain, namespace) = (&pod.spec.subdomain, &pod.metadata.namespace);
+    Some(format!("{}.{subdomain}.{namespace}.svc.{}", hostname(pod), context.config.cluster_domain))
 }
 
 /// Content of a managed /etc/hosts.

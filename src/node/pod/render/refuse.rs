@@ -2,10 +2,11 @@
 //! refused as a whole rather than run half obeyed.
 
 use std::collections::BTreeSet;
+use std::fmt::Arguments;
 
 use super::sandbox::log_directory_name;
 use crate::config;
-use crate::wire::kube::{Container, Pod};
+use crate::wire::kube::{Container, Pod, RestartAction, Volume};
 
 /// Sysctls every pod may set.
 const SAFE: [&str; 12] = [
@@ -55,12 +56,12 @@ fn refusals(pod: &Pod) -> Vec<String> {
     let spec = &pod.spec;
     let volumes = spec.volumes.iter().map(|volume| volume.name.as_str()).collect();
     let mut list = List(Vec::new());
-    list.no("spec.ephemeralContainers", spec.ephemeral_containers.is_some());
-    list.no("spec.resourceClaims", spec.resource_claims.is_some());
-    list.no("spec.runtimeClassName", spec.runtime_class_name.as_ref().is_some_and(|name| !name.is_empty()));
-    list.no("spec.hostUsers: false", spec.host_users == Some(false));
-    list.no("spec.securityContext.seLinuxOptions", spec.security_context.se_linux_options.is_some());
-    list.no("spec.securityContext.appArmorProfile", spec.security_context.app_armor_profile.is_some());
+    list.no(format_args!("spec.ephemeralContainers"), spec.ephemeral_containers.is_some());
+    list.no(format_args!("spec.resourceClaims"), spec.resource_claims.is_some());
+    let claims = spec.resources.as_ref().and_then(|resources| resources.claims);
+    list.no(format_args!("spec.resources.claims"), claims.is_some());
+    list.no(format_args!("spec.runtimeClassName"), spec.runtime_class_name.as_ref().is_some_and(|name| !name.is_empty()));
+    list.no(format_args!("spec.hostUsers: false"), spec.host_users == Some(false));
     if spec.containers.is_empty() {
         list.say("spec.containers: none".to_owned());
     }
@@ -70,19 +71,11 @@ fn refusals(pod: &Pod) -> Vec<String> {
         list.say(format!("{name} would have a name of {} bytes, a file has at most {NAME_MAX}", logs.len()));
     }
     for (index, volume) in spec.volumes.iter().enumerate() {
-        for source in volume.other.keys() {
-            list.no(&format!("spec.volumes[{index}].{source}"), true);
-        }
-        for (source, projection) in volume.projected.iter().flat_map(|projected| projected.sources.iter().enumerate()) {
-            list.no(&format!("spec.volumes[{index}].projected.sources[{source}].clusterTrustBundle"), projection.cluster_trust_bundle.is_some());
-        }
-        if volume.empty_dir.as_ref().is_some_and(|empty| !matches!(empty.medium.as_str(), "" | "Memory")) {
-            list.no(&format!("spec.volumes[{index}].emptyDir.medium"), true);
-        }
+        of_volume(format_args!("spec.volumes[{index}]"), volume, &mut list);
     }
     for (field, containers) in [("initContainers", &spec.init_containers), ("containers", &spec.containers)] {
         for (index, container) in containers.iter().enumerate() {
-            of_container(&volumes, &format!("spec.{field}[{index}]"), container, &mut list);
+            of_container(&volumes, format_args!("spec.{field}[{index}]"), container, &mut list);
         }
     }
     list.0
@@ -91,7 +84,7 @@ fn refusals(pod: &Pod) -> Vec<String> {
 struct List(Vec<String>);
 
 impl List {
-    fn no(&mut self, field: &str, there: bool) {
+    fn no(&mut self, field: Arguments<'_>, there: bool) {
         if there {
             self.say(format!("{field}: not supported by this agent"));
         }
@@ -102,19 +95,36 @@ impl List {
     }
 }
 
-fn of_container(volumes: &BTreeSet<&str>, field: &str, container: &Container, list: &mut List) {
-    list.no(&format!("{field}.volumeDevices"), container.volume_devices.is_some());
-    list.no(&format!("{field}.resources.claims"), container.resources.claims.is_some());
-    list.no(&format!("{field}.securityContext.seLinuxOptions"), container.security_context.se_linux_options.is_some());
-    list.no(&format!("{field}.securityContext.appArmorProfile"), container.security_context.app_armor_profile.is_some());
+fn of_volume(field: Arguments<'_>, volume: &Volume, list: &mut List) {
+    for source in volume.other.keys() {
+        list.no(format_args!("{field}.{source}"), true);
+    }
+    let sources = volume.projected.iter().flat_map(|projected| &projected.sources);
+    for (index, source) in sources.enumerate() {
+        list.no(format_args!("{field}.projected.sources[{index}].clusterTrustBundle"), source.cluster_trust_bundle.is_some());
+        list.no(format_args!("{field}.projected.sources[{index}].podCertificate"), source.pod_certificate.is_some());
+    }
+    let medium = volume.empty_dir.as_ref().map_or("", |empty| &empty.medium);
+    list.no(format_args!("{field}.emptyDir.medium"), !matches!(medium, "" | "Memory"));
+}
+
+fn of_container(volumes: &BTreeSet<&str>, field: Arguments<'_>, container: &Container, list: &mut List) {
+    list.no(format_args!("{field}.volumeDevices"), container.volume_devices.is_some());
+    list.no(format_args!("{field}.resources.claims"), container.resources.claims.is_some());
+    let stop_signal = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal);
+    list.no(format_args!("{field}.lifecycle.stopSignal"), stop_signal.is_some());
+    for (index, rule) in container.restart_policy_rules.iter().enumerate() {
+        let all = rule.action == RestartAction::RestartAllContainers;
+        list.no(format_args!("{field}.restartPolicyRules[{index}].action: RestartAllContainers"), all);
+    }
     for (index, mount) in container.volume_mounts.iter().enumerate() {
         if !volumes.contains(mount.name.as_str()) {
             list.say(format!("{field}.volumeMounts[{index}].name: no volume \"{}\"", mount.name));
         }
-        list.no(&format!("{field}.volumeMounts[{index}].recursiveReadOnly"), mount.recursive_read_only.as_deref() == Some("Enabled"));
+        list.no(format_args!("{field}.volumeMounts[{index}].recursiveReadOnly"), mount.recursive_read_only.as_deref() == Some("Enabled"));
     }
     for (index, variable) in container.env.iter().enumerate() {
-        list.no(&format!("{field}.env[{index}].valueFrom.fileKeyRef"), variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some()));
+        list.no(format_args!("{field}.env[{index}].valueFrom.fileKeyRef"), variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some()));
     }
 }
 

@@ -4,12 +4,16 @@
 
 use super::Context;
 use crate::config::Edged;
+use crate::node::allocatable::Allocatable;
 use crate::node::ids::PodUid;
 use crate::node::machine::Facts;
 use crate::node::runtime::Cgroup;
 use crate::wire::cri;
-use crate::wire::kube::{Container, Pod, ResourceFieldRef};
+use crate::wire::kube::{Container, Pod};
 use crate::wire::quantity::Quantity;
+
+/// The resources that quality of service follows.
+const COMPUTE: [&str; 2] = ["cpu", "memory"];
 
 /// Microseconds of one CPU period.
 const PERIOD: i64 = 100_000;
@@ -38,32 +42,79 @@ impl Qos {
 
 /// A limit that is more than nothing.
 pub fn limit(container: &Container, of: &str) -> Option<Quantity> {
-    container.resources.limits.get(of).copied().filter(|quantity| !quantity.is_zero())
+    set(container.resources.limits.get(of))
 }
 
 /// A request; the limit when there is none.
 pub fn request(container: &Container, of: &str) -> Option<Quantity> {
-    container.resources.requests.get(of).copied().filter(|quantity| !quantity.is_zero()).or_else(|| limit(container, of))
+    set(container.resources.requests.get(of)).or_else(|| limit(container, of))
 }
 
-/// Quality of service.
+/// A limit of the pod as a whole.
+pub fn pod_limit(pod: &Pod, of: &str) -> Option<Quantity> {
+    set(pod.spec.resources.as_ref()?.limits.get(of))
+}
+
+/// A request of the pod as a whole; what its containers ask for, else its limit,
+/// when there is none, as the API server writes it.
+fn pod_request(pod: &Pod, of: &str) -> Option<Quantity> {
+    let own = set(pod.spec.resources.as_ref()?.requests.get(of));
+    let asked = || pod.all_containers().any(|container| request(container, of).is_some());
+    own.or_else(|| pod_limit(pod, of).filter(|_| !asked()))
+}
+
+/// Quality of service: by the requests and limits of the pod as a whole, when it
+/// has any.
 pub fn qos(pod: &Pod) -> Qos {
-    let guaranteed =
-        |container: &Container| ["cpu", "memory"].iter().all(|of| limit(container, of).is_some() && limit(container, of) == request(container, of));
-    let nothing = |container: &Container| ["cpu", "memory"].iter().all(|of| request(container, of).is_none());
-    if pod.all_containers().all(nothing) {
-        Qos::BestEffort
-    } else if pod.all_containers().all(guaranteed) {
-        Qos::Guaranteed
-    } else {
-        Qos::Burstable
+    let class = |nothing: bool, guaranteed: bool| match (nothing, guaranteed) {
+        (true, _) => Qos::BestEffort,
+        (false, true) => Qos::Guaranteed,
+        (false, false) => Qos::Burstable,
+    };
+    let fixed = |limit: Option<Quantity>, request: Option<Quantity>| limit.is_some() && limit == request;
+    if pod.spec.resources.is_some() {
+        let nothing = COMPUTE.iter().all(|of| pod_limit(pod, of).or(pod_request(pod, of)).is_none());
+        return class(nothing, COMPUTE.iter().all(|of| fixed(pod_limit(pod, of), pod_request(pod, of))));
     }
+    let nothing = |container: &Container| COMPUTE.iter().all(|of| request(container, of).is_none());
+    let guaranteed = |container: &Container| COMPUTE.iter().all(|of| fixed(limit(container, of), request(container, of)));
+    class(pod.all_containers().all(nothing), pod.all_containers().all(guaranteed))
 }
 
 /// What a pod asks of the node: milli-CPU and bytes.
 pub fn requests(pod: &Pod) -> (i64, i64) {
-    let of = |name, unit: fn(Quantity) -> i64| most(pod, |container| request(container, name).map_or(0, unit));
-    (of("cpu", Quantity::milli), of("memory", Quantity::units))
+    (requested(pod, "cpu"), requested(pod, "memory"))
+}
+
+/// What a pod asks of a resource of the node: milli-CPU, else whole units.
+pub fn requested(pod: &Pod, of: &str) -> i64 {
+    let unit = unit(of);
+    let by_containers = || most(pod, |container| request(container, of).map_or(0, unit));
+    pod_request(pod, of).map_or_else(by_containers, unit)
+}
+
+/// What a pod may take of CPU or memory; 0 for as much as there is.
+fn total(pod: &Pod, of: &str) -> i64 {
+    let unit = unit(of);
+    if let Some(limit) = pod_limit(pod, of) {
+        return unit(limit);
+    }
+    // One container without a limit may take everything.
+    let is_limited = pod.all_containers().all(|container| limit(container, of).is_some());
+    if is_limited { most(pod, |container| limit(container, of).map_or(0, unit)) } else { 0 }
+}
+
+/// Bytes of memory that a pod may take; `None` for as much as there is.
+pub fn memory_limit(pod: &Pod) -> Option<i64> {
+    Some(total(pod, "memory")).filter(|bytes| *bytes > 0)
+}
+
+fn unit(of: &str) -> fn(Quantity) -> i64 {
+    if of == "cpu" { Quantity::milli } else { Quantity::units }
+}
+
+fn set(quantity: Option<&Quantity>) -> Option<Quantity> {
+    quantity.copied().filter(|quantity| !quantity.is_zero())
 }
 
 /// The most that the containers of a pod take at one time: an init container
@@ -92,15 +143,11 @@ fn quota(milli: i64) -> i64 {
 pub fn cgroup(context: &Context<'_>) -> Cgroup {
     let (pod, qos) = (context.pod, qos(context.pod));
     let (cpu, _) = requests(pod);
-    // One container without a limit may take everything.
-    let total = |name, unit: fn(Quantity) -> i64| {
-        if pod.all_containers().all(|container| limit(container, name).is_some()) { most(pod, |container| limit(container, name).map_or(0, unit)) } else { 0 }
-    };
     Cgroup {
         parent: parent(context.uid, context.systemd, &context.config.cgroup_root, qos),
         cpu_shares: shares(if qos == Qos::BestEffort { 0 } else { cpu }),
-        cpu_quota: quota(total("cpu", Quantity::milli)),
-        memory: total("memory", Quantity::units),
+        cpu_quota: quota(total(pod, "cpu")),
+        memory: total(pod, "memory"),
     }
 }
 
@@ -110,7 +157,7 @@ pub fn cgroup(context: &Context<'_>) -> Cgroup {
 pub fn classes<'a>(pods: impl Iterator<Item = &'a Pod>, config: &Edged, facts: &Facts, systemd: bool) -> Vec<Cgroup> {
     let burstable = pods.filter(|pod| qos(pod) == Qos::Burstable).map(|pod| requests(pod).0).fold(0, i64::saturating_add);
     let class = |qos, milli| Cgroup { parent: class(systemd, &config.cgroup_root, qos), cpu_shares: shares(milli), ..Default::default() };
-    vec![class(Qos::Guaranteed, facts.allocatable_cpu(config.reserved_cpu)), class(Qos::Burstable, burstable), class(Qos::BestEffort, 0)]
+    vec![class(Qos::Guaranteed, Allocatable::new(facts, config).cpu), class(Qos::Burstable, burstable), class(Qos::BestEffort, 0)]
 }
 
 /// Where a pod's cgroup may be, when nobody knows its class any more.
@@ -174,29 +221,22 @@ fn oom_score(context: &Context<'_>, container: &Container) -> i64 {
         Qos::BestEffort => 1000,
         Qos::Burstable => {
             let capacity = i64::try_from(context.facts.memory).unwrap_or(i64::MAX).max(1);
-            let wanted = request(container, "memory").map_or(0, Quantity::units);
+            let wanted = memory_share(context.pod, container);
             1000i64.saturating_sub(i64::try_from(i128::from(wanted) * 1000 / i128::from(capacity)).unwrap_or(1000)).clamp(3, 999)
         }
     }
 }
 
-/// A request or limit, as the downward API shows it: divided, rounded up; the
-/// node's own when there is no limit.
-pub fn container_resource(context: &Context<'_>, container: &Container, reference: &ResourceFieldRef) -> Result<String, String> {
-    let unsupported = || format!("unsupported container resource : {}", reference.resource);
-    let (class, of) = reference.resource.split_once('.').ok_or_else(unsupported)?;
-    let quantity = match class {
-        "requests" => request(container, of),
-        "limits" => limit(container, of).or_else(|| match of {
-            "cpu" => Some(Quantity::whole(i64::from(context.facts.cpus))),
-            "memory" => Some(Quantity::whole(i64::try_from(context.facts.memory).unwrap_or(i64::MAX))),
-            _ => None,
-        }),
-        _ => return Err(unsupported()),
-    };
-    let divisor = reference.divisor.filter(|divisor| !divisor.is_zero()).unwrap_or(Quantity::whole(1)).milli();
-    let milli = quantity.map_or(0, Quantity::milli);
-    Ok((i128::from(milli) + i128::from(divisor) - 1).div_euclid(i128::from(divisor)).to_string())
+/// Bytes that a container asks for: its own request, and an equal part of what
+/// the pod as a whole asks for beyond those of its containers. A sidecar asks for
+/// no less than the smallest main container, so that it is not killed before it.
+fn memory_share(pod: &Pod, container: &Container) -> i64 {
+    let own = |container: &Container| request(container, "memory").map_or(0, Quantity::units);
+    let count = i64::try_from(pod.all_containers().count()).unwrap_or(i64::MAX).max(1);
+    let beyond = pod_request(pod, "memory").map_or(0, |all| all.units().saturating_sub(most(pod, own)));
+    let is_sidecar = container.is_sidecar() && pod.spec.init_containers.iter().any(|init| init.name == container.name);
+    let least = pod.spec.containers.iter().map(own).min().filter(|_| is_sidecar);
+    own(container).max(least.unwrap_or(0)).saturating_add(beyond / count)
 }
 
 #[cfg(test)]
@@ -238,6 +278,38 @@ mod tests {
         assert_eq!(requests(&pod(&[("20m", true), ("300m", false)])).0, 320);
         assert_eq!(requests(&pod(&[("300m", false), ("20m", true)])).0, 300);
         assert_eq!(requests(&pod(&[("20m", true), ("30m", true)])).0, 150);
+    }
+
+    #[test]
+    fn the_resources_of_the_pod_as_a_whole_come_before_the_sum_of_its_containers() {
+        let pod = |whole: &str, own: &str| -> Pod {
+            let containers = format!(r#"[{{"name":"a","resources":{own}}},{{"name":"b"}}]"#);
+            kube::read(&format!(r#"{{"spec":{{"resources":{whole},"containers":{containers}}}}}"#)).expect("a pod")
+        };
+        let full = r#"{"limits":{"cpu":"1","memory":"1Gi"}}"#;
+        assert_eq!(qos(&pod(full, "{}")), Qos::Guaranteed);
+        assert_eq!(qos(&pod(r#"{"limits":{"cpu":"1"}}"#, "{}")), Qos::Burstable);
+        assert_eq!(qos(&pod(r#"{"requests":{"memory":"1Mi"}}"#, full)), Qos::Burstable);
+        assert_eq!(qos(&pod("{}", "{}")), Qos::BestEffort);
+        assert_eq!(requests(&pod(full, "{}")), (1000, 1 << 30));
+        assert_eq!(requests(&pod(full, r#"{"requests":{"cpu":"300m"}}"#)), (300, 1 << 30));
+        assert_eq!(requests(&pod(r#"{"requests":{"cpu":"2"}}"#, r#"{"requests":{"cpu":"300m","memory":"1Mi"}}"#)), (2000, 1 << 20));
+        assert_eq!((total(&pod(full, "{}"), "cpu"), memory_limit(&pod(full, "{}"))), (1000, Some(1 << 30)));
+        assert_eq!(memory_limit(&pod("{}", full)), None, "one container has no limit");
+    }
+
+    #[test]
+    fn what_the_pod_asks_for_beyond_its_containers_is_shared_equally() {
+        let whole = r#""resources":{"requests":{"memory":"300Mi"}},"#;
+        let pod = |whole: &str| -> Pod {
+            let asks = |name: &str, memory: &str| format!(r#"{{"name":"{name}","resources":{{"requests":{{"memory":"{memory}"}}}}}}"#);
+            let sidecar = r#"{"name":"s","restartPolicy":"Always"}"#;
+            let containers = [asks("a", "60Mi"), asks("b", "90Mi")].join(",");
+            kube::read(&format!(r#"{{"spec":{{{whole}"initContainers":[{sidecar}],"containers":[{containers}]}}}}"#)).expect("a pod")
+        };
+        let shares = |pod: &Pod| pod.all_containers().map(|container| memory_share(pod, container) >> 20).collect::<Vec<_>>();
+        assert_eq!(shares(&pod("")), [60, 60, 90]);
+        assert_eq!(shares(&pod(whole)), [110, 110, 140]);
     }
 
     #[test]

@@ -13,9 +13,11 @@ use super::allowance::{Allowance, FILES, TOKENS};
 use super::env::field_value;
 use super::needs::{has_too_many_tokens, token_request};
 use super::once::Once;
-use super::resources::{cgroup, container_resource};
+use super::resource_field::resource_field;
+use super::resources::{cgroup, memory_limit};
 use super::sandbox::log_directory;
 use super::{Context, Wait};
+use crate::node::allocatable::Allocatable;
 use crate::node::runtime::{File, Prepare, VolumeSetup, VolumeSource};
 use crate::wire::kube::{DownwardItem, KeyToPath, Projection, TokenProjection, Volume};
 use crate::wire::quantity::Quantity;
@@ -106,13 +108,11 @@ fn writable_around(context: &Context<'_>, path: &str) -> Option<String> {
     around.map(|(_, around)| around.path.clone()).max_by_key(String::len)
 }
 
-/// No larger than the node, nor than all limits of the pod together.
+/// No larger than what pods may have of the node, nor than the pod's limit.
 fn memory_size(context: &Context<'_>, limit: Option<Quantity>) -> u64 {
-    let containers = &context.pod.spec.containers;
-    let limits: Option<Vec<i64>> = containers.iter().map(|container| container.resources.limits.get("memory").map(|quantity| quantity.units())).collect();
-    let sum = limits.map_or(i64::MAX, |limits| limits.into_iter().fold(0, i64::saturating_add));
-    let own = limit.filter(|limit| !limit.is_zero()).map_or(i64::MAX, Quantity::units);
-    u64::try_from(sum.min(own)).unwrap_or(0).min(context.facts.memory)
+    let all = Allocatable::new(context.facts, context.config).memory;
+    let own = limit.filter(|limit| !limit.is_zero()).map_or(all, Quantity::units);
+    u64::try_from(memory_limit(context.pod).unwrap_or(all).min(own).min(all)).unwrap_or(0)
 }
 
 fn projection(context: &Context<'_>, source: &Projection, mode: Option<u32>, files: &mut Files<'_>) -> Result<(), Wait> {
@@ -181,7 +181,7 @@ fn downward_files(context: &Context<'_>, items: &[DownwardItem], mode: Option<u3
         } else if let Some(reference) = &item.resource_field_ref {
             let container = context.pod.container(&reference.container_name);
             let container = container.ok_or_else(|| Wait::Missing(format!("container {} not found", reference.container_name)))?;
-            container_resource(context, container, reference).map_err(Wait::Missing)?
+            resource_field(context, container, reference).map_err(Wait::Missing)?
         } else {
             String::new()
         };
