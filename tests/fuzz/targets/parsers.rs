@@ -65,7 +65,8 @@ fn topic(text: &str) {
 fn filter(text: &str) {
     let (filter, name) = text.split_once('\n').unwrap_or((text, text));
     if filters::is_name(name) {
-        assert!(filters::is_filter(name) && filters::matches(name, name), "{name:?}");
+        let is_filter = filters::is_filter(name) || name.split('/').count() > filters::LEVELS;
+        assert!(is_filter && filters::matches(name, name), "{name:?}");
         assert!(name.starts_with('$') || filters::matches("#", name), "{name:?}");
     }
     if filters::is_filter(filter) && filters::is_name(name) {
