@@ -163,6 +163,7 @@ mod tests {
     use crate::node::ids::{PodKey, Ticket};
     use crate::node::machine::Facts;
     use crate::node::now::{Mono, Wall};
+    use crate::node::pod::probing::tests::LOOKED_AT;
     use crate::node::pod::view::tests::COMPARED;
     use crate::node::runtime::{ContainerSeen, ContainerState, Order, PodSeen, ProbeResult, RuntimeInfo, SandboxSeen};
     use crate::node::store::{Key, Row, Rows};
@@ -251,6 +252,40 @@ mod tests {
         let before = COMPARED.with(Cell::get);
         node.handle(at(10), Input::Seen(seen(0, containers, 1)));
         COMPARED.with(Cell::get) - before
+    }
+
+    /// Containers looked at in ten seconds in which nothing but probes happens, each at
+    /// its own time; and the number of probes.
+    fn looked_at(containers: usize) -> (u64, u64) {
+        let mut node = node(1, containers);
+        // Each answer comes a millisecond after the one before, and so do the next probes.
+        let mut now = 2000;
+        node.on_deadline(at(now));
+        let (before, mut probes, end) = (LOOKED_AT.with(Cell::get), 0, 12_000);
+        while now < end {
+            match node.poll_runtime() {
+                Some(Order::Probe(probe)) => {
+                    now += 1;
+                    probes += 1;
+                    let answer = Input::Probed { pod: probe.pod, container: probe.container, kind: probe.kind, result: ProbeResult::Success };
+                    node.handle(at(now), answer);
+                }
+                Some(_) => {}
+                None => {
+                    now = node.deadline().map_or(end, |(due, _)| due.0.div_ceil(1_000_000)).max(now);
+                    node.on_deadline(at(now));
+                }
+            }
+        }
+        (LOOKED_AT.with(Cell::get) - before, probes)
+    }
+
+    #[test]
+    fn a_probe_costs_what_it_is_about() {
+        for containers in [10, 100, 800] {
+            let (looked_at, probes) = looked_at(containers);
+            assert!(probes > 80 && looked_at <= 3 * probes, "{containers} containers: {looked_at} looked at for {probes} probes");
+        }
     }
 
     #[test]

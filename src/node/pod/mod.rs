@@ -8,13 +8,14 @@
 pub mod admit;
 mod affinity;
 mod conditions;
+mod due_probes;
 pub mod obey;
 mod order;
 mod outcome;
 mod phase;
 mod plan;
 mod probe;
-mod probing;
+pub(in crate::node) mod probing;
 pub mod record;
 pub mod render;
 mod restart;
@@ -323,10 +324,8 @@ impl Pods {
             worker.wake = None;
             worker.attend_probes(now);
         }
-        if is_due || worker.probe_at.is_some_and(|at| at <= now.mono) {
-            let orders = worker.probes_due(now, world);
-            self.orders.extend(orders.into_iter().map(Order::Probe));
-        }
+        let orders = worker.probes_due(now, world);
+        self.orders.extend(orders.into_iter().map(Order::Probe));
         if is_due {
             #[cfg(test)]
             {

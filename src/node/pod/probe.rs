@@ -16,6 +16,8 @@ use crate::wire::kube;
 pub struct Probes {
     /// The instance they ask; another instance starts anew.
     pub container: ContainerId,
+    /// Where its container is among all of the pod.
+    pub place: usize,
     asked: BTreeMap<ProbeKind, Asked>,
     /// It ran before the agent did: its readiness is not known, rather than no.
     adopted: bool,
@@ -56,7 +58,7 @@ pub enum Turn {
 
 impl Probes {
     /// Probes of a container that started at `started`.
-    pub fn new(container: ContainerId, spec: &kube::Container, now: Now, started: Mono, adopted: bool) -> Self {
+    pub fn new(container: ContainerId, place: usize, spec: &kube::Container, now: Now, started: Mono, adopted: bool) -> Self {
         let kinds = [(ProbeKind::Startup, &spec.startup_probe), (ProbeKind::Liveness, &spec.liveness_probe), (ProbeKind::Readiness, &spec.readiness_probe)];
         let asked = kinds
             .into_iter()
@@ -66,7 +68,12 @@ impl Probes {
                 Some((kind, Asked { spec: timing(probe), next: first, in_flight: false, row: (false, 0), errors: 0, verdict: None }))
             })
             .collect();
-        Self { container, asked, adopted, ending: false }
+        Self { container, place, asked, adopted, ending: false }
+    }
+
+    /// There is nothing to probe.
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty()
     }
 
     /// Whether the startup probe, if any, has succeeded.
@@ -190,7 +197,7 @@ mod tests {
     }
 
     fn probes(json: &str, adopted: bool) -> Probes {
-        Probes::new("c".into(), &kube::read(json).expect("a container"), at(0), at(0).mono, adopted)
+        Probes::new("c".into(), 0, &kube::read(json).expect("a container"), at(0), at(0).mono, adopted)
     }
 
     const BAD: ProbeResult = ProbeResult::Failure(String::new());

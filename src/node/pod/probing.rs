@@ -1,6 +1,7 @@
 //! The probes of a pod's running containers: attached as they start, asked
 //! when due, obeyed when they turn.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::World;
@@ -8,55 +9,76 @@ use super::probe::{Probes, Turn};
 use super::render;
 use super::worker::{Kill, Worker};
 use crate::node::ids::ContainerId;
-use crate::node::now::Now;
+use crate::node::now::{Now, Wall};
 use crate::node::runtime::{ContainerState, Probe, ProbeKind, ProbeResult};
-use crate::wire::kube::{self, Container};
+use crate::wire::kube::{self, Container, Pod};
 
 impl Worker {
     /// Every running instance has its own probes; the others have none.
     pub(super) fn attend_probes(&mut self, now: Now) {
         let Some(pod) = self.pod.clone() else { return };
-        for spec in pod.all_containers() {
+        for (place, spec) in pod.all_containers().enumerate() {
             let running = self.seen.latest(&spec.name).and_then(|seen| match seen.state {
                 ContainerState::Running { started } => Some((seen.id.clone(), started)),
                 ContainerState::Created | ContainerState::Exited(_) | ContainerState::Unknown => None,
             });
-            let adopted = self.adopted;
             match running {
-                Some((id, started)) => {
-                    if self.memory(&spec.name).probes.as_ref().is_none_or(|probes| probes.container != id) {
-                        let since = now.mono - now.wall.since(started).min(Duration::from_secs(3600));
-                        self.memory(&spec.name).probes = Some(Probes::new(id, spec, now, since, adopted));
-                    }
-                }
-                None => {
-                    if let Some(memory) = self.containers.get_mut(&spec.name) {
-                        memory.probes = None;
-                    }
-                }
+                Some((id, started)) => self.attach_probes(now, place, spec, id, started),
+                None => self.detach_probes(&spec.name),
             }
         }
     }
 
-    /// Probes to run now, and when the next one is due.
+    fn attach_probes(&mut self, now: Now, place: usize, spec: &Container, id: ContainerId, started: Wall) {
+        if let Some(probes) = self.probes(&spec.name).filter(|probes| probes.container == id) {
+            probes.place = place;
+            return;
+        }
+        self.detach_probes(&spec.name);
+        let since = now.mono - now.wall.since(started).min(Duration::from_secs(3600));
+        let probes = Probes::new(id.clone(), place, spec, now, since, self.adopted);
+        if !probes.is_empty() {
+            self.due_probes.begin(id, &spec.name);
+        }
+        self.memory(&spec.name).probes = Some(probes);
+        self.schedule_probes(&spec.name.as_str().into());
+    }
+
+    fn detach_probes(&mut self, name: &str) {
+        let probes = self.containers.get_mut(name).and_then(|memory| memory.probes.take());
+        if let Some(probes) = probes {
+            self.due_probes.end(&probes.container);
+        }
+    }
+
+    fn schedule_probes(&mut self, name: &Rc<str>) {
+        let next = self.probes(name).and_then(|probes| probes.deadline());
+        self.due_probes.set(name, next);
+    }
+
+    /// Probes to run now.
     pub(super) fn probes_due(&mut self, now: Now, world: &World<'_>) -> Vec<Probe> {
         let Some(pod) = self.pod.clone() else { return Vec::new() };
-        self.probe_at = None;
+        if self.due_probes.next().is_none_or(|at| at > now.mono) {
+            return Vec::new();
+        }
         let ip = world.ips(self, &pod).first().cloned().unwrap_or_default();
         let ending = self.is_ending();
-        let mut orders = Vec::new();
-        for spec in pod.all_containers() {
-            let Some(probes) = self.probes(&spec.name) else { continue };
+        let (mut orders, mut begun) = (Vec::new(), Vec::new());
+        while let Some(name) = self.due_probes.pop(now.mono) {
+            #[cfg(test)]
+            tests::LOOKED_AT.with(|count| count.set(count.get() + 1));
+            let Some(probes) = self.probes(&name) else { continue };
             if ending {
                 probes.ends();
             }
-            let container = probes.container.clone();
-            for kind in probes.due(now) {
-                self.begin_probe(now, spec, kind, &container, &ip, &mut orders);
-            }
-            let next = self.probes(&spec.name).and_then(|probes| probes.deadline());
-            self.probe_at = [self.probe_at, next].into_iter().flatten().min();
+            let (container, place) = (probes.container.clone(), probes.place);
+            let kinds = probes.due(now);
+            let Some(spec) = spec_at(&pod, place, &name) else { continue };
+            kinds.into_iter().for_each(|kind| self.begin_probe(now, spec, kind, &container, &ip, &mut orders));
+            begun.push(name);
         }
+        begun.iter().for_each(|name| self.schedule_probes(name));
         orders
     }
 
@@ -78,19 +100,17 @@ impl Worker {
     /// Nobody answers the probes that are under way.
     pub(super) fn drop_probes(&mut self) {
         self.containers.values_mut().filter_map(|memory| memory.probes.as_mut()).for_each(Probes::dropped);
+        self.due_probes.all().iter().for_each(|name| self.schedule_probes(name));
     }
 
     /// A probe was answered.
     pub(super) fn probed(&mut self, now: Now, container: &ContainerId, kind: ProbeKind, result: &ProbeResult) {
         let Some(pod) = self.pod.clone() else { return };
-        let Some((name, turn)) = self.containers.iter_mut().find_map(|(name, memory)| {
-            let probes = memory.probes.as_mut().filter(|probes| probes.container == *container)?;
-            let turn = probes.answered(now, kind, result);
-            self.probe_at = [self.probe_at, probes.deadline()].into_iter().flatten().min();
-            Some((name.clone(), turn))
-        }) else {
-            return;
-        };
+        let Some(name) = self.due_probes.name(container) else { return };
+        #[cfg(test)]
+        tests::LOOKED_AT.with(|count| count.set(count.get() + 1));
+        let Some(turn) = self.probes(&name).map(|probes| probes.answered(now, kind, result)) else { return };
+        self.schedule_probes(&name);
         // One more answer like those before changes nothing.
         self.dirty |= turn != Turn::None;
         let unhealthy = match result {
@@ -105,7 +125,7 @@ impl Worker {
             && !self.is_ending()
         {
             let grace = pod.container(&name).and_then(|spec| probe_of(spec, kind)).and_then(|probe| probe.termination_grace_period_seconds);
-            let what = if pod.spec.init_containers.iter().any(|spec| spec.name == name) { "Init container" } else { "Container" };
+            let what = if pod.spec.init_containers.iter().any(|spec| *spec.name == *name) { "Init container" } else { "Container" };
             let why = format!("{what} {name} failed {} probe, will be restarted", kind.as_str().to_lowercase());
             self.memory(&name).kill = Some(Kill { why, grace });
         }
@@ -123,6 +143,11 @@ impl ProbeKind {
     }
 }
 
+/// The container of a name; it mostly is at its place still.
+fn spec_at<'a>(pod: &'a Pod, place: usize, name: &str) -> Option<&'a Container> {
+    pod.all_containers().nth(place).filter(|spec| spec.name == name).or_else(|| pod.container(name))
+}
+
 fn timeout(probe: &kube::Probe) -> Duration {
     let seconds = probe.timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Duration::from_secs(seconds.unwrap_or(1).max(1))
@@ -133,5 +158,16 @@ fn probe_of(spec: &Container, kind: ProbeKind) -> Option<&kube::Probe> {
         ProbeKind::Startup => spec.startup_probe.as_ref(),
         ProbeKind::Liveness => spec.liveness_probe.as_ref(),
         ProbeKind::Readiness => spec.readiness_probe.as_ref(),
+    }
+}
+
+#[cfg(test)]
+pub(in crate::node) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Containers looked at for a probe that was due or answered, since the thread
+        /// began.
+        pub static LOOKED_AT: Cell<u64> = const { Cell::new(0) };
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::due_probes::DueProbes;
 use super::obey::Refused;
 use super::probe::Probes;
 use super::record::PodRecord;
@@ -69,8 +70,8 @@ pub struct Worker {
     pub dirty: bool,
     /// When to plan again although nothing happened.
     pub wake: Option<(Mono, &'static str)>,
-    /// When the next probe is due.
-    pub probe_at: Option<Mono>,
+    /// Which containers are to be probed when.
+    pub due_probes: DueProbes,
     /// It was among those that take room on the node.
     pub weighs: bool,
     /// Volumes, cgroup and logs are gone.
@@ -329,7 +330,7 @@ impl Worker {
             adopted: false,
             dirty: true,
             wake: None,
-            probe_at: None,
+            due_probes: DueProbes::default(),
             weighs: false,
             cleaned: false,
             restored: false,
@@ -374,7 +375,7 @@ impl Worker {
 
     /// When and why to look at it although nothing happened.
     pub fn next_wake(&self) -> Option<(Mono, &'static str)> {
-        let probe = self.probe_at.map(|at| (at, "probe"));
+        let probe = self.due_probes.next().map(|at| (at, "probe"));
         [self.wake, probe].into_iter().flatten().min()
     }
 
