@@ -7,6 +7,8 @@ pub mod clock;
 pub mod follow;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "http1")]
+pub mod http1;
 pub mod log;
 pub mod network;
 pub mod notify;

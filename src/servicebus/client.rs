@@ -3,19 +3,23 @@
 //! Source: devices.md 5.2; what Go's http.Client does of itself.
 
 use std::io;
-use std::net::Ipv6Addr;
 
-use futures_lite::{AsyncWriteExt, future};
+use futures_lite::future;
+use futures_lite::io::ReadHalf;
 use smol::Timer;
 use smol::net::TcpStream;
 
-use super::http::{Budget, Head, Headers, Incoming, Length, header, length};
+use super::budget::Budget;
 use crate::config;
+use crate::host::http1::{Head, Headers, Incoming, canonical, exchange, header, request, response_length};
 use crate::node::service::{Called, reaches};
-use crate::wire::servicebus::{self, Answer, BODY, Call, target};
+use crate::wire::servicebus::{self, Answer, BODY, Call};
+use crate::wire::url::{Reference, Url};
 
 /// Redirects that are followed.
 const REDIRECTS: usize = 10;
+/// What we call ourselves.
+const AGENT: &str = concat!("selvedge/", env!("CARGO_PKG_VERSION"));
 /// Headers of the cloud's request that are ours to write.
 const OURS: [&str; 7] = ["host", "content-length", "transfer-encoding", "connection", "trailer", "upgrade", "expect"];
 /// Headers that are for one host only.
@@ -47,40 +51,30 @@ async fn follow(mut call: Call, config: &config::ServiceBus, budget: &Budget) ->
     Called::Unreachable(format!("{}:{}: it redirects more than {REDIRECTS} times", call.host, call.port))
 }
 
-/// `HOST:PORT` as a URL writes it.
-fn authority(call: &Call) -> String {
-    if call.host.parse::<Ipv6Addr>().is_ok() { format!("[{}]:{}", call.host, call.port) } else { format!("{}:{}", call.host, call.port) }
+/// The URL of the call.
+fn url(call: &Call) -> Url {
+    Url { tls: false, host: call.host.clone(), port: Some(call.port), target: call.path.clone() }
 }
 
 /// Sends the request and reads the head of the response.
-async fn ask(call: &Call) -> io::Result<(Head<u16>, Incoming<TcpStream>)> {
-    let mut stream = TcpStream::connect((call.host.as_str(), call.port)).await?;
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", call.method, call.path, authority(call));
+async fn ask(call: &Call) -> io::Result<(Head<u16>, Incoming<ReadHalf<TcpStream>>)> {
     let given = |name: &str| call.headers.keys().any(|other| other.eq_ignore_ascii_case(name));
-    if !given("accept") {
-        head.push_str("Accept: */*\r\n");
-    }
-    if !given("user-agent") {
-        head.push_str(concat!("User-Agent: selvedge/", env!("CARGO_PKG_VERSION"), "\r\n"));
-    }
-    for (name, values) in call.headers.iter().filter(|(name, _)| !OURS.contains(&name.to_ascii_lowercase().as_str())) {
-        for value in values {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
+    let is_ours = |name: &str| OURS.contains(&name.to_ascii_lowercase().as_str());
+    let authority = url(call).authority();
+    let length = call.body.len().to_string();
+    let mut headers = vec![("Host", authority.as_str())];
+    headers.extend([("Accept", "*/*"), ("User-Agent", AGENT)].into_iter().filter(|(name, _)| !given(name)));
+    for (name, values) in call.headers.iter().filter(|(name, _)| !is_ours(name)) {
+        headers.extend(values.iter().map(|value| (name.as_str(), value.as_str())));
     }
     if !call.body.is_empty() || matches!(call.method.as_str(), "POST" | "PUT" | "PATCH") {
-        head.push_str(&format!("Content-Length: {}\r\n", call.body.len()));
+        headers.push(("Content-Length", &length));
     }
-    head.push_str("Connection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    let mut incoming = Incoming::new(stream.clone());
-    // An app may answer before it has read everything, and read no more then.
-    let write = async {
-        let _ = stream.write_all(&call.body).await;
-        future::pending().await
-    };
-    let head = future::or(incoming.response(), write).await?;
-    Ok((head, incoming))
+    headers.push(("Connection", "close"));
+    let mut request = request(&call.method, &call.path, &headers).map_err(io::Error::other)?;
+    request.extend_from_slice(&call.body);
+    let stream = TcpStream::connect((call.host.as_str(), call.port)).await?;
+    exchange(stream, &request).await
 }
 
 /// Where the response sends the caller: `None` if nowhere, `Some(None)` to
@@ -92,10 +86,12 @@ fn redirected(call: &Call, head: &Head<u16>) -> Option<Option<Call>> {
         307 | 308 => true,
         _ => return None,
     };
-    let Some((host, port, path)) = resolve(call, location) else { return Some(None) };
-    let mut next = Call { path: target(&path), ..call.clone() };
-    let elsewhere = (&host, port) != (&call.host, call.port);
-    (next.host, next.port) = (host, port);
+    let Ok(Reference { url: next_url, .. }) = url(call).resolve(location) else { return Some(None) };
+    if next_url.tls {
+        return Some(None);
+    }
+    let elsewhere = (next_url.host.as_str(), next_url.port()) != (call.host.as_str(), call.port);
+    let mut next = Call { port: next_url.port(), host: next_url.host, path: next_url.target, ..call.clone() };
     if !keeps {
         next.body.clear();
         next.headers.retain(|name, _| !name.to_ascii_lowercase().starts_with("content-"));
@@ -107,41 +103,17 @@ fn redirected(call: &Call, head: &Head<u16>) -> Option<Option<Call>> {
         next.headers.retain(|name, _| !PRIVATE.contains(&name.to_ascii_lowercase().as_str()));
     }
     next.headers.retain(|name, _| !name.eq_ignore_ascii_case("referer"));
-    next.headers.insert("Referer".to_owned(), vec![format!("http://{}{}", authority(call), call.path)]);
+    next.headers.insert("Referer".to_owned(), vec![url(call).to_string()]);
     Some(Some(next))
 }
 
-/// Host, port and path of a location; `None` if it is no plain HTTP.
-fn resolve(call: &Call, location: &str) -> Option<(String, u16, String)> {
-    let same = |path: String| Some((call.host.clone(), call.port, path));
-    let rest = match (location.strip_prefix("//"), location.split_once("://")) {
-        (Some(rest), _) => rest,
-        (None, Some((scheme, rest))) if !scheme.contains(['/', '?', '#']) => {
-            if !scheme.eq_ignore_ascii_case("http") {
-                return None;
-            }
-            rest
-        }
-        (None, _) if location.starts_with('/') => return same(location.to_owned()),
-        (None, _) if location.starts_with('?') => return same(format!("{}{location}", call.path.split('?').next().unwrap_or_default())),
-        (None, _) => {
-            let path = call.path.split('?').next().unwrap_or_default();
-            return same(format!("{}/{location}", path.rsplit_once('/').map_or("", |(folder, _)| folder)));
-        }
-    };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        Some(_) | None => (authority, 80),
-    };
-    Some((host.trim_matches(['[', ']']).to_owned(), port, path.to_owned()))
-}
-
 /// Reads the body; what is too long is cut.
-async fn take(call: &Call, head: Head<u16>, incoming: &mut Incoming<TcpStream>, budget: &Budget) -> Called {
-    let bodiless = call.method == "HEAD" || matches!(head.start, 204 | 304);
-    let length = if bodiless { Ok(Length::Bytes(0)) } else { length(&head.headers, Length::UntilEnd) };
-    let read = async { incoming.body(length?, BODY, &mut budget.share()).await };
+async fn take(call: &Call, head: Head<u16>, incoming: &mut Incoming<ReadHalf<TcpStream>>, budget: &Budget) -> Called {
+    let mut share = budget.share();
+    let read = async {
+        let length = response_length(&call.method, &head)?;
+        incoming.body(length, BODY, |bytes| share.take(bytes)).await
+    };
     match read.await {
         Ok(body) => Called::Answered(Answer { status: head.start, headers: gathered(head.headers), body: body.bytes }),
         Err(why) => Called::Broken(why.to_string()),
@@ -157,18 +129,6 @@ fn gathered(headers: Headers) -> servicebus::Headers {
     gathered
 }
 
-/// `content-type` as `Content-Type`.
-fn canonical(name: &str) -> String {
-    let mut upper = true;
-    name.chars()
-        .map(|letter| {
-            let letter = if upper { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
-            upper = letter == '-';
-            letter
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,28 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn locations_are_resolved_against_the_call() {
-        let to = |location: &str| resolve(&a_call(), location);
-        let at = |host: &str, port, path: &str| Some((host.to_owned(), port, path.to_owned()));
-        assert_eq!(to("/c"), at("127.0.0.1", 81, "/c"));
-        assert_eq!(to("c?d"), at("127.0.0.1", 81, "/a/c?d"));
-        assert_eq!(to("?d"), at("127.0.0.1", 81, "/a/b?d"));
-        assert_eq!(to("http://other:82"), at("other", 82, ""));
-        assert_eq!(to("HTTP://[::1]:82/c"), at("::1", 82, "/c"));
-        assert_eq!(to("//other/c"), at("other", 80, "/c"));
-        assert_eq!(to("/c?to=https://x"), at("127.0.0.1", 81, "/c?to=https://x"));
-        assert_eq!(to("https://other/c"), None);
-        assert_eq!(to("http://other:x/c"), None);
-    }
-
-    #[test]
     fn a_redirect_keeps_what_it_may() {
-        let go = |status, location: &str| redirected(&a_call(), &Head { start: status, headers: vec![("Location".into(), location.into())] });
+        let go = |status, location: &str| redirected(&a_call(), &Head { start: status, headers: vec![("Location".into(), location.into())], is_http10: false });
         let next = go(302, "/c").expect("it redirects").expect("to HTTP");
         assert_eq!((next.method.as_str(), next.body.len(), next.headers.contains_key("Content-Type")), ("GET", 0, false));
         assert_eq!((next.headers["Referer"][0].as_str(), next.headers.contains_key("Authorization")), ("http://127.0.0.1:81/a/b?q", true));
         let next = go(307, "http://other:81/c").expect("it redirects").expect("to HTTP");
         assert_eq!((next.method.as_str(), next.body.len(), next.headers.contains_key("Authorization")), ("POST", 1, false));
+        assert_eq!(go(302, "https://127.0.0.1:81/c"), Some(None));
+        assert_eq!(go(302, "http://127.0.0.1:x/c"), Some(None));
         assert!(go(200, "/c").is_none() && go(302, "").is_none() && go(304, "/c").is_none());
     }
 

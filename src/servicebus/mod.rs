@@ -2,8 +2,8 @@
 //! hears apps that ask it. What is allowed and who waits for what is the node's
 //! business.
 
+mod budget;
 mod client;
-pub mod http;
 mod server;
 mod tls;
 
@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use smol::channel::{self, Sender};
 
-use self::http::Budget;
+use self::budget::Budget;
 use self::server::Desk;
 use crate::config;
 use crate::host::tasks::{Executor, Tasks};

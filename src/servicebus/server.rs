@@ -15,9 +15,10 @@ use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 use smol::net::{TcpListener, TcpStream};
 
-use super::http::{Budget, Head, Incoming, Length, Share, header, length};
+use super::budget::{Budget, Share};
 use super::{ServiceError, tls};
 use crate::config;
+use crate::host::http1::{self, Incoming, Length, header, request_length};
 use crate::host::tasks::{Executor, Tasks};
 use crate::host::tls::Secured;
 use crate::node::ids::ExchangeId;
@@ -163,11 +164,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, desk: &Desk) -> 
     };
     let read = future::or(read(&mut incoming, &mut share), late).await;
     let (text, whole) = match read {
-        Ok(Ok(question)) => (response(&desk.ask(question).await), true),
-        Ok(Err(reply)) => (response(&reply), false),
-        Err(why) => (malformed(&why), false),
+        Ok(Ok(question)) => (response(&desk.ask(question).await)?, true),
+        Ok(Err(reply)) => (response(&reply)?, false),
+        Err(why) => (malformed(&why)?, false),
     };
-    incoming.stream.write_all(text.as_bytes()).await?;
+    incoming.stream.write_all(&text).await?;
     incoming.stream.close().await?;
     if !whole {
         let (most, time) = LINGER;
@@ -181,26 +182,29 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, desk: &Desk) -> 
 
 /// Reads a question; an error is what is no HTTP at all.
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(incoming: &mut Incoming<S>, share: &mut Share) -> io::Result<Result<Question, Reply>> {
-    let Head { headers, .. } = incoming.request().await?;
-    let length = length(&headers, Length::Bytes(0))?;
+    let head = incoming.request().await?;
+    let length = request_length(&head)?;
     if matches!(length, Length::Bytes(bytes) if bytes > BODY as u64) {
         return Ok(Err(Reply::unreadable()));
     }
-    if header(&headers, "expect").is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue")) {
+    if header(&head.headers, "expect").is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue")) {
         incoming.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
-    Ok(match incoming.body(length, BODY, share).await {
+    Ok(match incoming.body(length, BODY, |bytes| share.take(bytes)).await {
         Ok(body) if !body.cut => Question::read(&body.bytes),
         Ok(_) | Err(_) => Err(Reply::unreadable()),
     })
 }
 
-fn response(reply: &Reply) -> String {
-    let text = reply.text();
-    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len())
+fn response(reply: &Reply) -> io::Result<Vec<u8>> {
+    plain("200 OK", &reply.text())
 }
 
-fn malformed(why: &io::Error) -> String {
-    let text = format!("400 Bad Request: {why}");
-    format!("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len())
+fn malformed(why: &io::Error) -> io::Result<Vec<u8>> {
+    plain("400 Bad Request", &format!("400 Bad Request: {why}"))
+}
+
+fn plain(status: &str, text: &str) -> io::Result<Vec<u8>> {
+    let headers = [("Content-Type", "text/plain; charset=utf-8")];
+    http1::response(status, &headers, text.as_bytes()).map_err(io::Error::other)
 }

@@ -19,3 +19,4 @@ pub mod rfc3339;
 pub mod servicebus;
 pub mod text;
 pub mod topic;
+pub mod url;

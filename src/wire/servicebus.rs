@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::message::{Message, raw, string};
+use super::url::target;
 
 /// Largest body, bytes, either way. An app's longer answer is cut, a longer
 /// question of an app is refused.
@@ -118,22 +119,6 @@ fn object<T: for<'a> Deserialize<'a>>(content: &str) -> Option<T> {
         Ok(text) => serde_json::from_str(&text).ok(),
         Err(_) => serde_json::from_str(content).ok(),
     }
-}
-
-/// A path as a request line takes it: it begins with a slash, has no fragment,
-/// and what no URL may contain is written with percent signs.
-pub fn target(path: &str) -> String {
-    let path = path.split('#').next().unwrap_or_default();
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let mut target = slash.to_owned();
-    for byte in path.bytes() {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => target.push_str(&format!("%{byte:02X}")),
-            0x21..=0x7e => target.push(char::from(byte)),
-            _ => target.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    target
 }
 
 /// A method or the name of a header.
