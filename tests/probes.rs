@@ -27,6 +27,21 @@ fn told(world: &World, reason: &str, message: &str) -> i64 {
 }
 
 #[test]
+fn a_probe_that_is_well_with_a_warning_succeeds_and_is_told() {
+    for kind in ["Readiness", "Liveness", "Startup"] {
+        let probe = json!({ "exec": { "command": ["elsewhere"] }, "periodSeconds": 1, "failureThreshold": 1 });
+        let mut world = with_container(71, &json!({ format!("{}Probe", kind.to_lowercase()): probe }));
+        world.run(10 * SECOND);
+        assert_eq!((world.is_ready("p"), world.runtime.running().len()), (true, 1), "{kind}");
+        let warning = format!("{kind} probe warning: Probe terminated redirects, Response body: ");
+        let count = told(&world, "ProbeWarning", &warning);
+        let expected = if kind == "Startup" { 1..2 } else { 8..12 };
+        assert!(expected.contains(&count), "{kind}: {count} in {:?}", world.events_of("p"));
+        assert_eq!(told(&world, "Unhealthy", ""), 0);
+    }
+}
+
+#[test]
 fn a_probe_that_cannot_be_run_is_told_and_tried_again() {
     let errored = "probe errored and resulted in unknown state: ";
     for (handler, why) in [

@@ -3,15 +3,14 @@
 //!
 //! `client` has the calls, `watch` follows the runtime by its `events` and
 //! `info`, `seen` reads what is in it, `operate` does one step of a pod's life,
-//! `images` has images here, `probe` tries things on containers, `health` by
-//! gRPC, `logs` keeps log files small; `volumes`, `subpath`, `cgroup`, `slice`
-//! and `files` are a pod's part of this machine.
+//! `images` has images here, `probe` tries things on containers, `logs` keeps
+//! log files small; `volumes`, `subpath`, `cgroup`, `slice` and `files` are a
+//! pod's part of this machine.
 
 pub mod cgroup;
 pub mod client;
 mod events;
 mod files;
-mod health;
 mod images;
 mod info;
 #[cfg(test)]
@@ -135,7 +134,6 @@ impl Edged {
             Order::Probe(probe) => self.spawn(probe::run(shell, probe)),
             Order::RemoveImage(image) => self.spawn(async move { shell.remove_image(&image).await }),
             Order::Measure(pods) => self.spawn(async move { usage::measure(&shell, pods).await }),
-            Order::RotateLog(container) => self.spawn(async move { logs::rotate(&shell, &container).await }),
         }
     }
 

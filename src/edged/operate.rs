@@ -253,7 +253,7 @@ impl Files {
 
 async fn post_start(shell: &Shell, container: &ContainerId, hook: &Action) -> Result<Outcome, Failure> {
     match probe::hook(shell, container, hook, POST_START).await {
-        ProbeResult::Success => Ok(Outcome::Done),
+        ProbeResult::Success | ProbeResult::Warning(_) => Ok(Outcome::Done),
         ProbeResult::Failure(why) | ProbeResult::Unknown(why) => Err(failed(FailedAt::PostStart)(why)),
     }
 }
@@ -324,7 +324,7 @@ async fn stop_container(shell: &Shell, stop: &Stop, after: &[Receiver<()>]) -> R
     let left = || grace.saturating_sub(clock::monotonic().saturating_sub(begun));
     if let Some(hook) = &stop.pre_stop {
         match probe::hook(shell, &stop.container, hook, left()).await {
-            ProbeResult::Success => {}
+            ProbeResult::Success | ProbeResult::Warning(_) => {}
             ProbeResult::Failure(why) | ProbeResult::Unknown(why) => {
                 log::warn!(target: "edged", "preStop hook of container '{}' failed: {why}", stop.container);
             }

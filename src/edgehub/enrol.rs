@@ -11,6 +11,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P2
 use super::http::{self, Answer};
 use super::identity::Identity;
 use super::tls;
+use crate::host::tls as host_tls;
 
 /// Why there is no certificate.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ pub fn hash(bytes: &[u8]) -> String {
 
 /// The cloud's CA. Whoever answers is not believed before the hash is right.
 pub async fn fetch_ca(https: &str, token: &Token, proxy: Option<&str>) -> Result<CertificateDer<'static>, EnrolError> {
-    let tls = tls::unverified().map_err(|why| EnrolError::Crypto(why.to_string()))?;
+    let tls = host_tls::unverified().map_err(|why| EnrolError::Crypto(why.to_string()))?;
     let answer = good(https, http::get(https, proxy, tls, "/ca.crt", &[], &[]).await?)?;
     let found = hash(&answer);
     if found != token.ca_hash {

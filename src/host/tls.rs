@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::client::TlsStream;
 use futures_rustls::pki_types::pem::PemObject;
-use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use futures_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use futures_rustls::rustls::crypto::{CryptoProvider, ring};
-use futures_rustls::rustls::{self, ClientConfig, ServerConfig};
+use futures_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use futures_rustls::{TlsConnector, pki_types};
 
 /// A certificate or key that cannot be used.
@@ -126,5 +127,44 @@ mod tests {
         let mut text = String::new();
         future::block_on(futures_lite::AsyncReadExt::read_to_string(&mut whole, &mut text)).expect("it is there");
         assert_eq!(text, "whole");
+    }
+}
+
+/// A client of whoever answers: for probes, which ask whether and not who, and for
+/// fetching what is checked by its hash afterwards.
+pub fn unverified() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_protocol_versions(rustls::DEFAULT_VERSIONS)?.dangerous();
+    let anyone = Arc::new(Anyone(provider()));
+    Ok(Arc::new(builder.with_custom_certificate_verifier(anyone).with_no_client_auth()))
+}
+
+/// Looks at no signature either: probes are content with certificates of X.509
+/// version 1, too.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -315,6 +315,8 @@ pub enum ProbeKind {
 pub enum ProbeResult {
     /// Well.
     Success,
+    /// Well, with what people should know of it.
+    Warning(String),
     /// Ill, with what was seen.
     Failure(String),
     /// It could not be asked; changes nothing.
@@ -535,8 +537,6 @@ pub enum Order {
     RemoveImage(String),
     /// Look at what pods use; answered by `Usage`.
     Measure(Vec<(PodUid, PodKey)>),
-    /// Move a grown log aside and let the runtime begin a new file.
-    RotateLog(ContainerId),
 }
 
 /// What a pod uses now.

@@ -187,7 +187,7 @@ fn configs(name: &str) -> (cri::PodSandboxConfig, cri::ContainerConfig) {
                 classes.iter().for_each(|class| cgroup::ensure(class, false).expect("root may"));
                 continue;
             }
-            Order::Cancel(_) | Order::Probe(_) | Order::RemoveImage(_) | Order::Measure(_) | Order::RotateLog(_) => continue,
+            Order::Cancel(_) | Order::Probe(_) | Order::RemoveImage(_) | Order::Measure(_) => continue,
         };
         let mut seen = None;
         let outcome = match op.step {

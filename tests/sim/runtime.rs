@@ -108,7 +108,8 @@ impl Runtime {
     }
 
     /// Answers a probe: those of an unhealthy pod fail, and by its command
-    /// `["ill"]` fails and `["missing"]` cannot be run.
+    /// `["ill"]` fails, `["missing"]` cannot be run, and `["elsewhere"]` is well with
+    /// a warning.
     pub fn answer(&mut self, probe: &Probe) -> ProbeResult {
         self.probes += 1;
         if self.pods.get(&probe.pod).is_some_and(|pod| self.unhealthy.contains(&pod.key.name)) {
@@ -117,6 +118,7 @@ impl Runtime {
         let Action::Exec(command) = &probe.action else { return ProbeResult::Success };
         match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["ill"] => ProbeResult::Failure("exit code 1: ill".to_owned()),
+            ["elsewhere"] => ProbeResult::Warning("Probe terminated redirects, Response body: ".to_owned()),
             ["missing"] => ProbeResult::Unknown("exec: \"missing\": executable file not found in $PATH".to_owned()),
             _ => ProbeResult::Success,
         }

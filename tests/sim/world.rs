@@ -684,7 +684,7 @@ impl World {
                 self.later(5, Event::Node(Input::Usage(usage)));
             }
             Order::RemoveImage(id) => self.runtime.remove_image(&id),
-            Order::Weigh(_) | Order::RotateLog(_) => {}
+            Order::Weigh(_) => {}
         }
     }
 

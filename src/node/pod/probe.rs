@@ -139,7 +139,7 @@ impl Probes {
         asked.in_flight = false;
         asked.next = now.mono + asked.spec.period;
         let good = match result {
-            ProbeResult::Success => true,
+            ProbeResult::Success | ProbeResult::Warning(_) => true,
             ProbeResult::Failure(_) => false,
             // What cannot be asked keeps its state, but nobody waits for ever
             // for the first answer.

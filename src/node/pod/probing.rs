@@ -113,13 +113,18 @@ impl Worker {
         self.schedule_probes(&name);
         // One more answer like those before changes nothing.
         self.dirty |= turn != Turn::None;
-        let unhealthy = match result {
+        let kind_of_probe = kind.as_str();
+        let told = match result {
             ProbeResult::Success => None,
-            ProbeResult::Failure(why) => Some(format!("{} probe failed: {why}", kind.as_str())),
-            ProbeResult::Unknown(why) => Some(format!("{} probe errored and resulted in unknown state: {why}", kind.as_str())),
+            ProbeResult::Warning(what) => Some(("ProbeWarning", format!("{kind_of_probe} probe warning: {what}"))),
+            ProbeResult::Failure(why) => Some(("Unhealthy", format!("{kind_of_probe} probe failed: {why}"))),
+            ProbeResult::Unknown(why) => {
+                let message = format!("{kind_of_probe} probe errored and resulted in unknown state: {why}");
+                Some(("Unhealthy", message))
+            }
         };
-        if let Some(message) = unhealthy {
-            self.note(true, "Unhealthy", message, Some(&name));
+        if let Some((reason, message)) = told {
+            self.note(true, reason, message, Some(&name));
         }
         if let Turn::Kill(kind) = turn
             && !self.is_ending()
