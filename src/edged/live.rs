@@ -198,7 +198,7 @@ fn a_pod_lives_and_ends_in_a_real_runtime() {
         assert!(matches!(seen.containers[0].state, ContainerState::Running { .. }));
         let ip = seen.sandboxes[0].ips[0].clone();
         probes_are_answered(&mut bench, &web, &ip).await;
-        a_log_is_moved_aside(&mut bench, &web).await;
+        a_log_is_rotated(&mut bench, &web).await;
         let crashed = seen.containers.iter().find(|container| container.name == "crash").unwrap().id.clone();
         let side = one_takes_anothers_place(&mut bench, &sandbox, &image.reference, crashed).await;
         they_end_in_order(&mut bench, &web, &side, &sandbox).await;
@@ -266,12 +266,12 @@ async fn probes_are_answered(bench: &mut Bench, web: &ContainerId, ip: &str) {
     let exec = |words: &[&str]| Action::Exec(words.iter().map(|word| (*word).to_owned()).collect());
     let http = |path: &str| Action::Http { host: ip.into(), port: 8080, path: path.into(), tls: false, headers: Vec::new() };
     assert_eq!(bench.probe(web, exec(&["test", "-e", "/www"])).await, ProbeResult::Success);
-    assert_eq!(bench.probe(web, exec(&["sh", "-c", "echo ill; exit 2"])).await, ProbeResult::Failure("exit code 2: ill".into()));
+    assert_eq!(bench.probe(web, exec(&["sh", "-c", "echo ill; exit 2"])).await, ProbeResult::Failure("ill".into()));
     // Twice in the same words, so that its Event counts.
     let ProbeResult::Unknown(why) = bench.probe(web, exec(&["/no/such"])).await else { panic!("there is no such command") };
     assert!(why.contains("exec: \"/no/such\": stat /no/such: no such file or directory"), "{why}");
     assert_eq!(bench.probe(web, exec(&["/no/such"])).await, ProbeResult::Unknown(why));
-    assert_eq!(bench.probe(web, exec(&["sleep", "5"])).await, ProbeResult::Failure("command did not end within 1 s".into()));
+    assert_eq!(bench.probe(web, exec(&["sleep", "5"])).await, ProbeResult::Failure("command timed out: \"sleep 5\" timed out after 1s".into()));
     assert_eq!(bench.probe(web, http("/")).await, ProbeResult::Success);
     assert_eq!(bench.probe(web, http("/none")).await, ProbeResult::Failure("HTTP probe failed with statuscode: 404".into()));
     assert_eq!(bench.probe(web, Action::Tcp { host: ip.into(), port: 8080 }).await, ProbeResult::Success);
@@ -279,16 +279,34 @@ async fn probes_are_answered(bench: &mut Bench, web: &ContainerId, ip: &str) {
     assert!(matches!(bench.probe(&"none".into(), exec(&["true"])).await, ProbeResult::Unknown(_)));
 }
 
-async fn a_log_is_moved_aside(bench: &mut Bench, web: &ContainerId) {
+async fn a_log_is_rotated(bench: &mut Bench, web: &ContainerId) {
     let link = bench.root.join(format!("containers/live_test_web-{web}.log"));
     assert!(std::fs::read_to_string(&link).unwrap().ends_with("stdout F begun\n"));
-    bench.edged.hand(Order::RotateLog(web.clone()));
-    // Orders are carried out side by side; an answered op that comes after the
-    // call shows that the call was made.
     let log = bench.logs().join("web/0.log");
     let (directory, name) = files::place_of_log(&log).unwrap().unwrap();
-    while files::rotated(&directory, &name).unwrap().is_empty() || !log.exists() {
-        bench.ensure(IMAGE, true).await.unwrap();
+    let old = || files::rotated(&directory, &name).unwrap();
+    let fill = "yes 'a line of a log' | head -c 1500000 > /proc/1/fd/1";
+    let fill = || Action::Exec(["sh", "-c", fill].map(str::to_owned).into());
+    let length = || std::fs::metadata(&log).map_or(0, |found| found.len());
+    assert_eq!(bench.probe(web, fill()).await, ProbeResult::Success);
+    while old().is_empty() || length() > 0 {
+        Timer::after(Duration::from_millis(100)).await;
+    }
+    let first = old();
+    assert_eq!(bench.probe(web, fill()).await, ProbeResult::Success);
+    while old().len() < 2 || length() > 0 {
+        Timer::after(Duration::from_millis(100)).await;
+    }
+    assert_eq!(old()[0].to_str(), first[0].to_str().map(|name| format!("{name}.gz")).as_deref());
+    assert!(!old()[1].to_str().unwrap().ends_with(".gz"));
+    // As if the agent had ended before it told the runtime.
+    std::fs::rename(&log, log.with_extension("aside")).unwrap();
+    while !log.exists() {
+        Timer::after(Duration::from_millis(100)).await;
+    }
+    assert_eq!(bench.probe(web, Action::Exec(["sh", "-c", "echo more > /proc/1/fd/1"].map(str::to_owned).into())).await, ProbeResult::Success);
+    while length() == 0 {
+        Timer::after(Duration::from_millis(10)).await;
     }
 }
 
