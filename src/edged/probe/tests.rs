@@ -1,3 +1,5 @@
+//! Probes and hooks against servers of every shape.
+
 use std::cell::RefCell;
 
 use futures_lite::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,3 +1,5 @@
+//! Messages of every shape, from bytes that arrive in every way.
+
 use super::body::{BodyDecoder, Step};
 use super::head::{LARGEST, parse_response};
 use super::*;
