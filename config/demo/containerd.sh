@@ -59,8 +59,14 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = $slices
 TOML
-  printf '{"cniVersion":"0.4.0","name":"%s","plugins":[{"type":"bridge","bridge":"%s","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","dataDir":"%s/ipam","ranges":[[{"subnet":"%s.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}},{"type":"portmap","capabilities":{"portMappings":true}}]}\n' \
-    "$bridge" "$bridge" "$dir" "$subnet" >"$dir/net.d/10-$bridge.conflist"
+  bridge_plugin=$(printf '"type":"bridge","bridge":"%s","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","dataDir":"%s/ipam","ranges":[[{"subnet":"%s.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}' "$bridge" "$dir" "$subnet")
+  portmap_plugin='"type":"portmap","capabilities":{"portMappings":true}'
+  name="\"cniVersion\":\"0.4.0\",\"name\":\"$bridge\""
+  echo "{$name,\"plugins\":[{$bridge_plugin},{$portmap_plugin}]}" >"$dir/net.d/10-$bridge.conflist"
+  # Each by itself, for the end.
+  mkdir -p "$dir/plugins"
+  echo "{$name,$bridge_plugin}" >"$dir/plugins/bridge"
+  echo "{$name,$portmap_plugin}" >"$dir/plugins/portmap"
   setsid containerd -c "$dir/config.toml" >>"$dir/log" 2>&1 &
   echo $! >"$dir/pid"
   tries=0
@@ -76,14 +82,46 @@ TOML
   done
 }
 
-# Containers, their shims, mounts and addresses go too.
+# ended PID: waits until a process is gone, five seconds at most
+ended() {
+  tries=0
+  while kill -0 "$1" 2>/dev/null && [ $tries -lt 50 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+}
+
+# release DIR BRIDGE ID NETNS: takes back what CNI gave a sandbox: its address and
+# link, the rules of iptables, the network namespace
+release() {
+  for bin in /usr/lib/cni /opt/cni/bin; do
+    [ -x "$bin/bridge" ] || continue
+    for plugin in portmap bridge; do
+      CNI_COMMAND=DEL CNI_CONTAINERID=$3 CNI_NETNS=$4 CNI_IFNAME=eth0 CNI_PATH=$bin "$bin/$plugin" <"$1/plugins/$plugin" >/dev/null 2>&1 || true
+    done
+    break
+  done
+  ip netns delete "${4##*/}" 2>/dev/null || true
+  rm -f /var/lib/cni/results/*-"$3"-*
+}
+
+# Containers, their shims, mounts, addresses and network namespaces go too.
 down() {
   dir=$(cd "$1" 2>/dev/null && pwd) || return 0
   ctr="ctr -a $dir/containerd.sock -n k8s.io"
+  sandboxes=""
+  for id in $($ctr containers list -q 2>/dev/null); do
+    netns=$($ctr containers info "$id" 2>/dev/null | grep -o '/run/netns/[^"]*' | head -n 1) || true
+    [ -z "$netns" ] || sandboxes="$sandboxes $id=/var$netns"
+  done
   for id in $($ctr tasks list -q 2>/dev/null); do $ctr tasks kill -s KILL "$id" >/dev/null 2>&1 || true; done
   for id in $($ctr tasks list -q 2>/dev/null); do $ctr tasks delete -f "$id" >/dev/null 2>&1 || true; done
   for id in $($ctr containers list -q 2>/dev/null); do $ctr containers delete "$id" >/dev/null 2>&1 || true; done
-  [ ! -f "$dir/pid" ] || { kill "$(cat "$dir/pid")" 2>/dev/null || true; }
+  for sandbox in $sandboxes; do release "$dir" "$2" "${sandbox%%=*}" "${sandbox#*=}"; done
+  if [ -f "$dir/pid" ]; then
+    kill "$(cat "$dir/pid")" 2>/dev/null || true
+    ended "$(cat "$dir/pid")"
+  fi
   # Shims outlive containerd; they name its socket.
   pkill -f "containerd-shim.*-address $dir/containerd.sock" 2>/dev/null || true
   # State, pods and anything else below the folder that holds this one.

@@ -14,16 +14,24 @@ export SELVEDGE_CONFIG="$run/selvedge.toml"
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
+# Nothing interrupts it; the agent has ended before its runtime does.
 clean() {
-  trap - INT TERM EXIT
+  trap - EXIT
+  trap '' INT TERM
   say "cleaning up"
   for name in sensor wish agent mosquitto cloud; do
-    [ ! -f "$run/$name.pid" ] || kill "$(cat "$run/$name.pid")" 2>/dev/null || true
+    [ -f "$run/$name.pid" ] || continue
+    pid=$(cat "$run/$name.pid") tries=0
+    kill "$pid" 2>/dev/null || true
+    while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do
+      tries=$((tries + 1))
+      sleep 0.1
+    done
     rm -f "$run/$name.pid"
   done
   "$here/containerd.sh" down "$run/containerd" selvedge0
   rm -rf "$run/cloud" "$run/state" "$run/kubelet" "$run/pods" "$run/containers" "$run"/*.crt "$run"/*.key "$run/selvedge.toml" "$run"/mosquitto.conf "$run/mqtt.sock" "$run/delta"
-  rmdir /sys/fs/cgroup/*/selvedge-demo/kubepods/* /sys/fs/cgroup/*/selvedge-demo/* /sys/fs/cgroup/*/selvedge-demo /sys/fs/cgroup/selvedge-demo/kubepods/* /sys/fs/cgroup/selvedge-demo/* /sys/fs/cgroup/selvedge-demo 2>/dev/null || true
+  find /sys/fs/cgroup -depth -type d -path '*/selvedge-demo*' -exec rmdir {} \; 2>/dev/null || true
   echo "logs are in $run: agent.log, cloud.log, mosquitto.log, containerd/log"
 }
 

@@ -71,8 +71,6 @@ calls! {
     pull_image(PullImageRequest) -> PullImageResponse, "/runtime.v1.ImageService/PullImage", PULL;
     /// Takes an image away.
     remove_image(RemoveImageRequest) -> Empty, "/runtime.v1.ImageService/RemoveImage", WORK;
-    /// Where images are and how much they take.
-    image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse, "/runtime.v1.ImageService/ImageFsInfo", READ;
 }
 
 impl Client {

@@ -265,7 +265,11 @@ impl Stand {
     }
 
     /// Nothing of any pod is left in the runtime, nor its logs, which go last.
+    /// Without a runtime there were no pods.
     fn is_clean(&self) -> bool {
+        if !self.runtime.exists() {
+            return true;
+        }
         let answer = self.ask_runtime(async |client| client.list_pod_sandbox(&cri::ListPodSandboxRequest::default()).await);
         let logs = std::fs::read_dir(self.dir.join("pods")).into_iter().flatten();
         answer.items.is_empty() && self.containers().is_empty() && logs.count() == 0

@@ -138,18 +138,6 @@ pub struct RemoveImageRequest {
     pub image: Option<ImageSpec>,
 }
 
-/// `ImageFsInfo`.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ImageFsInfoRequest {}
-
-/// Answer of `ImageFsInfo`.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ImageFsInfoResponse {
-    /// Where images are.
-    #[prost(message, repeated, tag = "1")]
-    pub image_filesystems: Vec<FilesystemUsage>,
-}
-
 /// Use of a file system.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct FilesystemUsage {
