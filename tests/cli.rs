@@ -185,3 +185,58 @@ fn the_doctor_looks_at_the_broker() {
         std::fs::remove_file(path).expect("it is ours");
     }
 }
+
+/// A stand-in that ends with the test.
+#[cfg(feature = "cloud")]
+struct Running(std::process::Child);
+
+#[cfg(feature = "cloud")]
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[cfg(feature = "cloud")]
+fn a_cloud_on_ipv6_is_joined_by_its_url_and_again_by_its_own_node_only() {
+    use std::io::{BufRead, BufReader};
+    let dir = std::env::temp_dir().join(format!("selvedge-cli-{}-join", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("room");
+    let free = || std::net::TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let (port, https) = (free().to_string(), free().to_string());
+    let state = dir.join("cloud");
+    let cloud = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+        command.args(["cloud", "--state", state.to_str().expect("text")]).args(arguments);
+        command
+    };
+    let run = ["run", "--listen", "::1", "--port", &port, "--https-port", &https];
+    let mut running = Running(cloud(&run).stderr(std::process::Stdio::piped()).spawn().expect("the program"));
+    let mut said = BufReader::new(running.0.stderr.take().expect("a pipe")).lines();
+    assert!(said.next().is_some_and(|line| line.is_ok_and(|line| line.contains(&format!("[::1]:{port}")))));
+    let token = text(&cloud(&["token"]).output().expect("the program").stdout);
+    let (config, url) = (dir.join("node.toml"), format!("https://[::1]:{port}/"));
+    let join = |node: &str, more: &[&str]| {
+        let arguments = ["join", "--cloud", &url, "--https-port", &https, "--node", node, "--token", token.trim(), "--config", config.to_str().expect("text")];
+        selvedge("/none", &[&arguments, more].concat())
+    };
+    let key = || std::fs::read(dir.join("node.key")).expect("beside the configuration");
+    assert!(join("one", &[]).status.success());
+    let first = key();
+    let read = std::fs::read_to_string(&config).expect("it was written");
+    assert!(read.contains(&format!("websocket = \"[::1]:{port}\"")) && read.contains(&dir.join("node.key").display().to_string()), "{read}");
+    assert!(join("one", &[]).status.success() && key() != first, "the same node may join again");
+    let second = key();
+    let other = join("two", &["--reuse"]);
+    assert!(other.status.code() == Some(1) && text(&other.stderr).contains("--force") && key() == second, "{other:?}");
+    // Another cloud: the same node's key is kept, too.
+    let ca = dir.join("ca.crt");
+    std::fs::copy(dir.join("node.crt"), &ca).expect("it is there");
+    let other = join("one", &["--reuse"]);
+    assert!(other.status.code() == Some(1) && text(&other.stderr).contains("they are for another cloud") && key() == second, "{other:?}");
+    assert!(join("two", &["--force"]).status.success() && key() != second);
+    drop(running);
+    std::fs::remove_dir_all(dir).expect("it is ours");
+}

@@ -245,7 +245,7 @@ fn serve(state: PathBuf, run: Run) -> Result<(), Failure> {
     host::log::start("info");
     let Run { listen, port: websocket, https_port: https, manifests, dynamic_controller, certificate_life } = run;
     let options = Options { listen, websocket, https, state, manifests, dynamic_controller, certificate_life };
-    let address = format!("{}:{}", options.listen, options.websocket);
+    let address = options.address(options.websocket);
     cloud::run(&options, |_| log::info!(target: "cloud", "nodes may join {address}; 'selvedge cloud token' prints a token")).map_err(Failure::new)
 }
 

@@ -72,6 +72,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// `HOST:PORT` of a port.
+    pub fn address(&self, port: u16) -> String {
+        let is_v6 = self.listen.parse::<std::net::Ipv6Addr>().is_ok();
+        if is_v6 { format!("[{}]:{port}", self.listen) } else { format!("{}:{port}", self.listen) }
+    }
+
     /// Where the running stand-in answers.
     pub fn socket(&self) -> PathBuf {
         self.state.join("control.sock")
@@ -258,7 +264,7 @@ fn configs(authority: &Authority, address: &str) -> Result<(Arc<ServerConfig>, A
 }
 
 async fn listen(options: &Options, port: u16) -> Result<TcpListener, CloudError> {
-    let address = format!("{}:{port}", options.listen);
+    let address = options.address(port);
     TcpListener::bind(&address).await.map_err(|why| CloudError::Listen { address, why })
 }
 
