@@ -74,7 +74,7 @@ fn sub_paths_end_at_the_longest_path() {
     for (parts, wanted) in [
         (
             json!({ "env": doubling(14), "volumeMounts": [{ "name": "v", "mountPath": "/m", "subPathExpr": "$(E13)" }] }),
-            "failed to expand subPathExpr for volume \"v\": a path of more than 4096 bytes",
+            "failed to prepare subPath for volumeMount \"v\" of container \"c\": subPathExpr: a path of more than 4096 bytes",
         ),
         (
             json!({ "env": doubling(14), "volumeMounts": (0..500).map(mount).collect::<Vec<_>>() }),

@@ -128,9 +128,10 @@ pub(super) fn refused(at: FailedAt) -> impl Fn(Error) -> Failure {
 async fn prepare(shell: &Shell, uid: &PodUid, wish: Prepare) -> Result<Outcome, Failure> {
     let (config, id, systemd) = (shell.config.clone(), uid.to_string(), shell.systemd.get());
     let work = move || {
-        let logs = files::directory(&config.pod_logs, Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Volume))?;
-        cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Sandbox))?;
-        volumes::setup(&config.root, &id, &wish.volumes).map_err(failed(FailedAt::Volume))?;
+        cgroup::ensure(&wish.cgroup, systemd).map_err(failed(FailedAt::Cgroup))?;
+        let pod = volumes::pod_dir(&config.root, &id).map_err(failed(FailedAt::Directories))?;
+        let logs = files::directory(&config.pod_logs, Path::new(&wish.logs), 0o755).map_err(failed(FailedAt::Directories))?;
+        volumes::setup(&pod, &wish.volumes).map_err(failed(FailedAt::Volume))?;
         Ok(Outcome::Prepared(files::last_logs(&logs)))
     };
     on_files(shell, uid, FailedAt::Volume, work).await
@@ -209,28 +210,46 @@ async fn start(shell: &Shell, uid: &PodUid, mut start: Start) -> Result<Outcome,
 /// Files the container needs before it can be created.
 async fn lay_out(shell: &Shell, uid: &PodUid, start: &Start, log: &Path) -> Result<(), Failure> {
     let (config, start, log) = (shell.config.clone(), Files::of(start), log.to_owned());
-    let work = move || start.lay_out(&config, &log).map_err(failed(FailedAt::Create));
-    on_files(shell, uid, FailedAt::Create, work).await
+    let work = move || start.lay_out(&config, &log).map_err(failed(FailedAt::Config));
+    on_files(shell, uid, FailedAt::Config, work).await
 }
 
 /// What a container needs on this machine.
 struct Files {
+    container: String,
     hosts: Option<(String, String)>,
     termination_log: String,
     parts: Vec<SubPath>,
-    /// The volume's place, the path within, and what will be mounted there.
-    mount_points: Vec<(String, String, String)>,
+    mount_points: Vec<Place>,
+}
+
+/// Where something will be mounted within a volume.
+struct Place {
+    /// The path in the container.
+    inside: String,
+    /// The volume, or the part of it that is mounted.
+    volume: String,
+    /// The path within that.
+    path: String,
+    /// What will be mounted there.
+    source: String,
 }
 
 impl Files {
     fn of(start: &Start) -> Self {
-        let place = |mount: usize| start.config.mounts.get(mount).map(|mount| mount.host_path.clone());
-        let point = |point: &MountPoint| Some((place(point.volume)?, point.path.clone(), place(point.mount)?));
+        let mounts = &start.config.mounts;
+        let place = |point: &MountPoint| {
+            let (volume, mount) = (mounts.get(point.volume)?, mounts.get(point.mount)?);
+            let (inside, path) = (mount.container_path.clone(), point.path.clone());
+            Some(Place { inside, volume: volume.host_path.clone(), path, source: mount.host_path.clone() })
+        };
+        let container = start.config.metadata.as_ref();
         Self {
+            container: container.map_or_else(String::new, |container| container.name.clone()),
             hosts: start.hosts.clone(),
             termination_log: start.termination_log.clone(),
             parts: start.sub_paths.clone(),
-            mount_points: start.mount_points.iter().filter_map(point).collect(),
+            mount_points: start.mount_points.iter().filter_map(place).collect(),
         }
     }
 
@@ -245,9 +264,27 @@ impl Files {
         if !self.termination_log.is_empty() {
             files::termination_log(root, Path::new(&self.termination_log))?;
         }
-        self.parts.iter().try_for_each(|part| subpath::bind(root, part))?;
-        let mut points = self.mount_points.iter();
-        points.try_for_each(|(volume, path, source)| volumes::make_mount_point(root, Path::new(volume), Path::new(path), Path::new(source)))
+        self.parts.iter().try_for_each(|part| self.bind(root, part))?;
+        self.mount_points.iter().try_for_each(|place| self.make_mount_point(root, place))
+    }
+
+    /// The beginning of its error is that of kubelet, which is looked for.
+    fn bind(&self, root: &Path, part: &SubPath) -> io::Result<()> {
+        subpath::bind(root, part).map_err(|why| {
+            let SubPath { volume, path, .. } = part;
+            let container = &self.container;
+            let what = format!("failed to prepare subPath for volumeMount \"{volume}\" of container \"{container}\"");
+            io::Error::new(why.kind(), format!("{what}: subPath \"{path}\": {why}"))
+        })
+    }
+
+    fn make_mount_point(&self, root: &Path, place: &Place) -> io::Result<()> {
+        let made = volumes::make_mount_point(root, Path::new(&place.volume), Path::new(&place.path), Path::new(&place.source));
+        made.map_err(|why| {
+            let Place { inside, .. } = place;
+            let container = &self.container;
+            io::Error::new(why.kind(), format!("failed to make the mount point \"{inside}\" of container \"{container}\": {why}"))
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Stat};
 
 use super::volumes;
-use crate::host::beneath::{Dir, kind_of, mount_of, proc_path};
+use crate::host::beneath::{Dir, at, kind_of, mount_of, proc_path};
 use crate::node::runtime::SubPath;
 
 /// Binds a part of a volume to its target, unless just that is bound there.
@@ -34,7 +34,8 @@ pub fn bind(root: &Path, part: &SubPath) -> io::Result<()> {
         above.create(name, 0o640)?;
     }
     let target = above.locate(name, None)?;
-    Ok(rustix::mount::mount_bind(proc_path(&found), proc_path(&target))?)
+    let bound = rustix::mount::mount_bind(proc_path(&found), proc_path(&target));
+    at(&volume.path().join(&part.path), bound.map_err(Into::into))
 }
 
 /// A volume of the pod lies below the agent's directory, where no link is
@@ -94,7 +95,7 @@ mod tests {
         }
         let text = |path: &Path| path.display().to_string();
         let try_bind = |path: &str| {
-            let part = SubPath { mount: 0, root: text(&volume), path: path.into(), target: text(&target) };
+            let part = SubPath { mount: 0, volume: "v".into(), root: text(&volume), path: path.into(), target: text(&target) };
             bind(&root, &part)
         };
         let bound = |path: &str| {

@@ -214,7 +214,9 @@ pub struct Start {
 pub struct SubPath {
     /// Index into `config.mounts`, whose `host_path` is filled in.
     pub mount: usize,
-    /// The volume.
+    /// Name of the volume.
+    pub volume: String,
+    /// Where the volume is.
     pub root: String,
     /// Below it; made as a directory when missing.
     pub path: String,
@@ -369,6 +371,10 @@ pub struct Failure {
 /// Where an op failed; it decides the reason people read in the pod's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailedAt {
+    /// The directories of a pod.
+    Directories,
+    /// The cgroup of a pod.
+    Cgroup,
     /// A volume: `FailedMount`, tried again.
     Volume,
     /// The image is not here and may not be pulled.
@@ -381,6 +387,8 @@ pub enum FailedAt {
     ImageName,
     /// The sandbox could not be made.
     Sandbox,
+    /// What a container needs on this machine before it can be created.
+    Config,
     /// The container could not be created.
     Create,
     /// The container could not be started.

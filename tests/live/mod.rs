@@ -12,6 +12,7 @@ mod load;
 mod mapper;
 #[cfg(feature = "eventbus")]
 mod mosquitto;
+mod mounts;
 mod registry;
 pub mod stand;
 mod stories;

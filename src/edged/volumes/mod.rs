@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-use crate::host::beneath::Dir;
+use crate::host::beneath::{Dir, at};
 use crate::node::runtime::{VolumeSetup, VolumeSource};
 
 pub use mounted::{unmount, unmount_below};
@@ -42,15 +42,20 @@ const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
 /// Of directories that only the agent enters.
 const PRIVATE: u32 = 0o750;
 
-/// Makes a pod's directories and volumes ready; repeated, it brings changed
+/// Makes a pod's volumes ready in its directory; repeated, it brings changed
 /// contents in and touches nothing else.
-pub fn setup(root: &Path, uid: &str, volumes: &[VolumeSetup]) -> Result<(), Error> {
-    let pod = pod_dir(root, uid).map_err(|why| Error { volume: uid.to_owned(), why })?;
-    volumes.iter().try_for_each(|volume| one(&pod, volume).map_err(|why| Error { volume: volume.name.clone(), why }))
+///
+/// # Errors
+/// The first volume that is not ready.
+pub fn setup(pod: &Dir, volumes: &[VolumeSetup]) -> Result<(), Error> {
+    volumes.iter().try_for_each(|volume| one(pod, volume).map_err(|why| Error { volume: volume.name.clone(), why }))
 }
 
 /// `ROOT/pods/UID`, with the directories it always has.
-fn pod_dir(root: &Path, uid: &str) -> io::Result<Dir> {
+///
+/// # Errors
+/// One cannot be made.
+pub fn pod_dir(root: &Path, uid: &str) -> io::Result<Dir> {
     let path = pod_path(root, uid);
     let (base, rest) = Dir::base(root, &path)?;
     let pod = base.make_dir(rest, PRIVATE)?;
@@ -86,9 +91,14 @@ fn empty_dir_mode(group: Option<u32>) -> u32 {
     if group.is_some() { 0o2777 } else { 0o777 }
 }
 
+/// That of tmpfs itself, and its group's: nobody removes another's files.
+fn memory_mode(group: Option<u32>) -> u32 {
+    empty_dir_mode(group) | 0o1000
+}
+
 /// Size 0 is no limit.
 fn empty_dir_options(size: u64, group: Option<u32>) -> String {
-    let mut options = format!("mode={:o}", empty_dir_mode(group));
+    let mut options = format!("mode={:o}", memory_mode(group));
     if size > 0 {
         options.push_str(&format!(",size={size}"));
     }
@@ -119,29 +129,36 @@ fn tmpfs(all: &Dir, name: &str, options: &str) -> io::Result<Dir> {
         return Ok(dir);
     }
     let options = std::ffi::CString::new(options)?;
-    rustix::mount::mount("tmpfs", dir.proc_path(), "tmpfs", MountFlags::empty(), options.as_c_str())?;
+    let mounted = rustix::mount::mount("tmpfs", dir.proc_path(), "tmpfs", MountFlags::empty(), options.as_c_str());
+    at(dir.path(), mounted.map_err(Into::into))?;
     all.dir(name)
 }
 
 /// Takes a pod's volumes and directories away.
-pub fn remove(root: &Path, uid: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// Something stays.
+pub fn remove(root: &Path, uid: &str) -> io::Result<()> {
     take_away(root, &pod_path(Path::new(""), uid))
 }
 
 /// Takes only a pod's volumes away.
-pub fn empty(root: &Path, uid: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// One stays.
+pub fn empty(root: &Path, uid: &str) -> io::Result<()> {
     take_away(root, &pod_path(Path::new(""), uid).join("volumes"))
 }
 
-fn take_away(root: &Path, path: &Path) -> Result<(), Error> {
+fn take_away(root: &Path, path: &Path) -> io::Result<()> {
     let removed = Dir::open(root).and_then(|base| {
         let (above, name) = base.parent(path)?;
         unmount_below(&above.dir(name)?)?;
         above.remove_tree(name)
     });
     match removed {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(Error { volume: path.display().to_string(), why }),
-        Err(_) | Ok(()) => Ok(()),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -172,17 +189,19 @@ mod tests {
             fs_group: Some(7),
         };
         let scratch = VolumeSetup { name: "e".into(), source: VolumeSource::EmptyDir { memory: Some(1 << 20) }, fs_group: None };
-        setup(&root, "u", &[volume("one"), scratch.clone()]).expect("root may");
+        let setup = |volumes: &[VolumeSetup]| setup(&pod_dir(&root, "u").expect("room"), volumes);
+        setup(&[volume("one"), scratch.clone()]).expect("root may");
         let dir = root.join("pods/u/volumes/kubernetes.io~secret/s");
         let device = |dir: &Path| fs::metadata(dir).expect("it is there").dev();
         let memory = root.join("pods/u/volumes/kubernetes.io~empty-dir/e");
         assert!([&dir, &memory].iter().all(|mounted| device(mounted) != device(&root)));
+        assert_eq!(fs::metadata(&memory).expect("it is there").mode() & 0o7777, 0o1777);
         let meta = fs::metadata(dir.join("a/b")).expect("it is there");
         assert_eq!((meta.mode() & 0o777, meta.gid()), (0o440, 7));
         let before = fs::read_link(dir.join("..data")).expect("a link");
-        setup(&root, "u", &[volume("one"), scratch]).expect("again");
+        setup(&[volume("one"), scratch]).expect("again");
         assert_eq!(fs::read_link(dir.join("..data")).expect("a link"), before, "nothing changed, nothing is touched");
-        setup(&root, "u", &[volume("two")]).expect("again");
+        setup(&[volume("two")]).expect("again");
         assert_eq!(fs::read_to_string(dir.join("a/b")).expect("it is there"), "two");
         remove(&root, "u").expect("all of it");
         assert!(!root.join("pods/u").exists());

@@ -146,7 +146,13 @@ impl Worker {
         match doing {
             Doing::Image(name) => self.image_failed(now, &name, at, message),
             Doing::Start(name) => {
-                let reason = if at == FailedAt::Create { "CreateContainerError" } else { "RunContainerError" };
+                let reason = if at == FailedAt::Config {
+                    "CreateContainerConfigError"
+                } else if at == FailedAt::Create {
+                    "CreateContainerError"
+                } else {
+                    "RunContainerError"
+                };
                 self.note(true, "Failed", format!("Error: {message}"), Some(&name));
                 // One that was made and did not start has ended: the next waits as after
                 // any end.
@@ -166,7 +172,10 @@ impl Worker {
                 memory.trouble = Some(Trouble { reason: "PostStartHookError", message });
             }
             Doing::Look => self.pod_failed(now, Stage::Look, "FailedSync", format!("error determining status: {message}")),
-            Doing::Prepare(_) => self.pod_failed(now, Stage::Prepare, "FailedMount", message),
+            Doing::Prepare(_) => {
+                let (reason, message) = prepare_failed(at, message);
+                self.pod_failed(now, Stage::Prepare, reason, message);
+            }
             Doing::Sandbox => {
                 self.pod_failed(now, Stage::Sandbox, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}"));
             }
@@ -197,9 +206,12 @@ impl Worker {
             }
             FailedAt::ImageName => ("InspectFailed", format!("Failed to apply default image tag \"{image}\": {message}"), "InvalidImageName"),
             FailedAt::ImageInspect => ("InspectFailed", format!("Failed to inspect image \"{image}\": {message}"), "ImageInspectError"),
-            FailedAt::Volume
+            FailedAt::Directories
+            | FailedAt::Cgroup
+            | FailedAt::Volume
             | FailedAt::ImagePull
             | FailedAt::Sandbox
+            | FailedAt::Config
             | FailedAt::Create
             | FailedAt::Start
             | FailedAt::PostStart
@@ -230,5 +242,30 @@ impl Worker {
         if self.memory(name).keep_from_running(now, trouble) {
             self.note(true, "Failed", format!("Error: {reason}"), Some(name));
         }
+    }
+}
+/// As kubelet tells what keeps a pod from being set up.
+fn prepare_failed(at: FailedAt, message: String) -> (&'static str, String) {
+    if at == FailedAt::Directories {
+        return ("FailedToMakePodDataDirectories", format!("error making pod data directories: {message}"));
+    }
+    if at == FailedAt::Cgroup {
+        return ("FailedToCreatePodContainer", format!("unable to ensure pod container exists: {message}"));
+    }
+    ("FailedMount", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_pod_from_being_set_up_has_kubelets_reason() {
+        let told = |at| prepare_failed(at, "'/p': why".to_owned());
+        let directories = ("FailedToMakePodDataDirectories", "error making pod data directories: '/p': why".to_owned());
+        assert_eq!(told(FailedAt::Directories), directories);
+        let cgroup = ("FailedToCreatePodContainer", "unable to ensure pod container exists: '/p': why".to_owned());
+        assert_eq!(told(FailedAt::Cgroup), cgroup);
+        assert_eq!(told(FailedAt::Volume), ("FailedMount", "'/p': why".to_owned()));
     }
 }

@@ -18,7 +18,7 @@ pub fn mounts(context: &Context<'_>, container: &Container, env: &BTreeMap<&str,
     let mut room = Allowance::new(PATHS, "bytes of sub paths");
     for (index, (mount, volume)) in volume_mounts(context, container).enumerate() {
         let root = volume_root(context, volume);
-        let part = part(mount, env)?;
+        let part = part(container, mount, env)?;
         room.take(part.len(), || format!("spec.containers{{{}}}.volumeMounts[{index}]", container.name))?;
         mounts.push(cri::Mount {
             container_path: if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) },
@@ -30,7 +30,7 @@ pub fn mounts(context: &Context<'_>, container: &Container, env: &BTreeMap<&str,
         });
         if !part.is_empty() {
             let target = format!("{}/volume-subpaths/{}/{}/{index}", pod_dir(context), volume.name, container.name);
-            parts.push(SubPath { mount: mounts.len() - 1, root, path: part, target });
+            parts.push(SubPath { mount: mounts.len() - 1, volume: volume.name.clone(), root, path: part, target });
         }
     }
     Ok((mounts, parts))
@@ -100,17 +100,20 @@ fn volume_root(context: &Context<'_>, volume: &Volume) -> String {
 }
 
 /// `subPath`, or `subPathExpr` with its variables, which must all be known.
-fn part(mount: &VolumeMount, env: &BTreeMap<&str, &str>) -> Result<String, Wait> {
-    let bad = |why: String| Err(Wait::Missing(format!("failed to expand subPathExpr for volume \"{}\": {why}", mount.name)));
+fn part(container: &Container, mount: &VolumeMount, env: &BTreeMap<&str, &str>) -> Result<String, Wait> {
+    let bad = |why: String| {
+        let place = format!("volumeMount \"{}\" of container \"{}\"", mount.name, container.name);
+        Err(Wait::Missing(format!("failed to prepare subPath for {place}: {why}")))
+    };
     let part = if mount.sub_path_expr.is_empty() {
         mount.sub_path.clone()
     } else {
         let value = |name: &str| env.get(name).copied().filter(|value| !value.is_empty());
         let Ok((text, unknown)) = expand_with(&mount.sub_path_expr, PATH, value) else {
-            return bad(format!("a path of more than {PATH} bytes"));
+            return bad(format!("subPathExpr: a path of more than {PATH} bytes"));
         };
         if !unknown.is_empty() {
-            return bad(format!("missing value for {}", unknown.join(", ")));
+            return bad(format!("subPathExpr: missing value for {}", unknown.join(", ")));
         }
         text
     };
