@@ -56,6 +56,8 @@ echo "selvedge for $triple by route '$route'"
 # A panic ends the process, so nothing unwinds. Where std is built here, too, that
 # leaves a seventh of the size out; a std with debug information keeps the tables.
 flags="-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no"
+# LLVM shares equal runs of instructions by itself on ARM; on x86_64 it is asked to.
+case $triple in x86_64-*) flags="$flags -C llvm-args=-enable-machine-outliner=always" ;; esac
 name=$(echo "$triple" | tr 'a-z-' 'A-Z_')
 case $route in
   cross)
@@ -68,7 +70,7 @@ case $route in
     debian_std || apt-get install -y -qq --no-install-recommends rustc-web rust-web-src >/dev/null
     # zig brings its own startup files, so rustc's must stay out.
     env "CARGO_TARGET_${name}_RUSTFLAGS=$flags -C link-self-contained=no" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
-      cargo zigbuild --release --target "$triple" -Zbuild-std=std,panic_abort "$@" ;;
+      cargo zigbuild --release --target "$triple" -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size "$@" ;;
   *) echo "unknown route '$route'" >&2; exit 2 ;;
 esac
 mkdir -p "$target/dist"
