@@ -1,6 +1,6 @@
-//! How often the runtime is asked the same thing: whatever it answers, in
-//! whatever stage of a pod, nothing is tried again without a back-off, and each
-//! failure is told.
+//! How often the runtime is asked the same thing, in steps and in calls of CRI, and how
+//! much the cloud is told meanwhile: whatever the runtime answers, in whatever stage of
+//! a pod, nothing is tried again without a back-off, and each failure is told.
 
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: u64 = 60_000;
 /// How long a world is looked at.
 const MINUTES: u64 = 10;
+/// CRI calls for a pod in the first minute, and in one after the fifth: starting or
+/// ending takes some fifteen, and reading the pod five each time.
+const MAX_CALLS: [usize; 2] = [120, 60];
+/// Messages to the cloud, and Events among them, for all pods in the first minute, and in
+/// one after the fifth. Lease and status of the node are ten of them.
+const MAX_TOLD: [(u64, u64); 2] = [(250, 110), (100, 30)];
 
 /// Every step there is; each has a pod of its own that it fails for.
 const STEPS: [&str; 10] = ["prepare", "ensure image", "make sandbox", "start", "postStart", "stop", "remove", "empty", "clean", "look"];
@@ -111,6 +117,31 @@ fn in_minute(world: &World, name: &str, begun: u64, minute: u64) -> Vec<&'static
     asked.map(|(_, _, step)| *step).collect()
 }
 
+/// CRI calls for a pod in each minute.
+fn calls_per_minute(world: &World, name: &str, begun: u64) -> Vec<usize> {
+    let in_minute = |minute| {
+        let minute = begun + minute * MINUTE..begun + (minute + 1) * MINUTE;
+        let calls = world.runtime.calls.iter().filter(|(at, pod, _)| pod == name && minute.contains(at));
+        calls.map(|(_, _, count)| count).sum()
+    };
+    (0..MINUTES).map(in_minute).collect()
+}
+
+/// Messages to the cloud in each minute from now on, and those of them that are Events.
+fn told_per_minute(world: &mut World) -> Vec<(u64, u64)> {
+    let told = |world: &World| {
+        let events = world.traffic.iter().filter(|((_, of), _)| of == "event").map(|(_, count)| count);
+        (world.traffic.values().sum::<u64>(), events.sum::<u64>())
+    };
+    let in_minute = |_| {
+        let before = told(world);
+        world.run(Duration::from_millis(MINUTE));
+        let after = told(world);
+        (after.0 - before.0, after.1 - before.1)
+    };
+    (0..MINUTES).map(in_minute).collect()
+}
+
 /// A failure, and a success that changes nothing where something must change.
 fn is_trouble(step: &str, answer: Answer) -> bool {
     match answer {
@@ -141,6 +172,10 @@ fn faults(world: &World, begun: u64, step: &str, answer: Answer) -> Option<Strin
     if counts[0] > 25 || counts[5..].iter().any(|count| *count > 6) {
         return Some(format!("asked too often: {counts:?}, {:?}", per_minute[5]));
     }
+    let calls = calls_per_minute(world, &name, begun);
+    if calls[0] > MAX_CALLS[0] || calls[5..].iter().any(|count| *count > MAX_CALLS[1]) {
+        return Some(format!("CRI is called too often: {calls:?}"));
+    }
     let failed = per_minute[5..].iter().map(|asked| asked.iter().filter(|asked| **asked == step).count()).max();
     if is_trouble(step, answer) && failed > Some(2) {
         return Some(format!("fails {failed:?} times a minute"));
@@ -155,7 +190,11 @@ fn check(stage: Stage) {
     let mut wrong = Vec::new();
     for answer in answers(stage) {
         let (mut world, begun) = met(stage, answer);
-        world.run(Duration::from_millis(MINUTES * MINUTE));
+        let told = told_per_minute(&mut world);
+        let is_too_much = |told: &(u64, u64), most: (u64, u64)| told.0 > most.0 || told.1 > most.1;
+        if is_too_much(&told[0], MAX_TOLD[0]) || told[5..].iter().any(|told| is_too_much(told, MAX_TOLD[1])) {
+            wrong.push(format!("{answer:?}: too much is said to the cloud: {told:?}"));
+        }
         let faults = STEPS.into_iter().filter_map(|step| Some((step, faults(&world, begun, step, answer)?)));
         wrong.extend(faults.map(|(step, fault)| format!("'{step}' answered by {answer:?}: {fault}")));
     }

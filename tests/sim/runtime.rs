@@ -45,6 +45,9 @@ pub struct Runtime {
     /// Steps asked for since the world began: when, milliseconds, of which pod,
     /// which.
     pub asked: Vec<(u64, String, &'static str)>,
+    /// CRI calls that these steps and the reading after them are: when, milliseconds, of
+    /// which pod, how many.
+    pub calls: Vec<(u64, String, usize)>,
     /// Probes that were run.
     pub probes: u64,
     /// Milliseconds more than usual until it has listed everything.
@@ -82,6 +85,19 @@ pub enum Later {
     End(ContainerId, u64),
     /// Nothing.
     Nothing,
+}
+
+/// CRI calls that the shell makes for a step (`edged/operate.rs`), at most.
+fn calls_of(step: &Step) -> usize {
+    match step {
+        Step::Prepare(_) | Step::Empty | Step::Clean { .. } | Step::Look => 0,
+        Step::MakeSandbox(_) | Step::PostStart { .. } => 1,
+        // Whether it is here, the pull, and what was pulled.
+        Step::EnsureImage(_) => 3,
+        Step::Start(start) => 2 + start.replaces.len(),
+        Step::Stop { containers, sandboxes } => containers.len() + sandboxes.len(),
+        Step::Remove { containers, sandboxes } => containers.len() + sandboxes.len(),
+    }
 }
 
 impl Runtime {
@@ -132,7 +148,15 @@ impl Runtime {
         }
         let name = self.names.get(uid).cloned().unwrap_or_default();
         assert!(self.asked.len() < 20_000, "asked without a pause: {:?}", &self.asked[19_900..]);
+        self.calls.push((millis, name.clone(), calls_of(step)));
         self.asked.push((millis, name, step.name()));
+    }
+
+    /// A pod is read: both lists, and the status of all that is found.
+    pub fn is_read(&mut self, millis: u64, uid: &PodUid) {
+        let found = self.pods.get(uid).map_or(0, |pod| pod.sandboxes.len() + pod.containers.len());
+        let name = self.names.get(uid).cloned().unwrap_or_default();
+        self.calls.push((millis, name, 2 + found));
     }
 
     /// How a step is answered, if not by doing it.

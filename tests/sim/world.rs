@@ -368,6 +368,7 @@ impl World {
 
     fn tell_seen(&mut self, uid: &PodUid) {
         if let Some(seen) = self.runtime.look(uid) {
+            self.runtime.is_read(self.millis, uid);
             self.later(2, Event::Node(Input::Seen(seen)));
         }
     }
@@ -446,6 +447,9 @@ impl World {
                 let changes = matches!(op.step, Step::MakeSandbox(_) | Step::Start(_) | Step::Stop { .. } | Step::Remove { .. });
                 let failed = result.is_err() && !matches!(op.step, Step::EnsureImage(_));
                 let looks = changes || failed || matches!(op.step, Step::Look);
+                if looks {
+                    self.runtime.is_read(self.millis, &op.pod);
+                }
                 let seen = if looks && !self.runtime.is_unseen(&op.pod) { Some(self.runtime.look(&op.pod).unwrap_or_else(|| nothing(&op.pod))) } else { None };
                 self.later(0, Event::Node(Input::Done { op: op.id, pod: op.pod, result, seen }));
             }
