@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 seconds=$1 dir=$2
 if ! command -v cargo-fuzz >/dev/null; then
-    echo "cargo-fuzz is not installed: cargo install cargo-fuzz" >&2
+    echo "cargo-fuzz is not installed: cargo install cargo-fuzz --version 0.13.2 --locked" >&2
     exit 1
 fi
 if ! command -v clang >/dev/null && ! command -v g++ >/dev/null; then
@@ -21,7 +21,7 @@ for target in $(cargo fuzz list --fuzz-dir tests/fuzz); do
     mkdir -p "$dir/corpus/$target"
     cargo fuzz run --fuzz-dir tests/fuzz --target-dir "$dir" --sanitizer none "$target" \
         "$dir/corpus/$target" "tests/fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 ||
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 ||
         failed="$failed $target"
 done
 [ -z "$failed" ] || { echo "findings in tests/fuzz/artifacts:$failed" >&2; exit 1; }
