@@ -1,6 +1,8 @@
 //! The command line as people meet it: what it prints, and the code it ends
 //! with.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -201,7 +203,6 @@ impl Drop for Running {
 #[test]
 #[cfg(feature = "cloud")]
 fn a_cloud_on_ipv6_is_joined_by_its_url_and_again_by_its_own_node_only() {
-    use std::io::{BufRead, BufReader};
     let dir = std::env::temp_dir().join(format!("selvedge-cli-{}-join", std::process::id()));
     std::fs::create_dir_all(&dir).expect("room");
     let free = || std::net::TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("a port").port();
@@ -239,4 +240,43 @@ fn a_cloud_on_ipv6_is_joined_by_its_url_and_again_by_its_own_node_only() {
     assert!(join("two", &["--force"]).status.success() && key() != second);
     drop(running);
     std::fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// What was asked of an agent that answers so, and what the command printed.
+fn asked_of_agent(name: &str, arguments: &[&str], answer: &'static [u8]) -> (String, Output) {
+    let socket = file(&format!("{name}.sock"), "");
+    std::fs::remove_file(&socket).expect("it is ours");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let config = format!("[node]\nname = \"n\"\n[control]\nsocket = {:?}\n", socket);
+    let config = file(&format!("{name}.toml"), &config);
+    let agent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody asks");
+        let mut question = String::new();
+        BufReader::new(&stream).read_line(&mut question).expect("a line");
+        stream.write_all(answer).expect("he reads");
+        question
+    });
+    let output = selvedge(&config.display().to_string(), arguments);
+    std::fs::remove_file(socket).and(std::fs::remove_file(config)).expect("they are ours");
+    (agent.join().expect("it answered"), output)
+}
+
+#[test]
+fn a_log_is_printed_as_it_is() {
+    let (question, output) = asked_of_agent("bytes", &["logs", "p"], b"{}\n\xff\xfe\0\x1b[31m\r\nhalf");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"\xff\xfe\0\x1b[31m\r\nhalf");
+    assert!(question.contains("\"tail\":null"), "{question}");
+    let (_, output) = asked_of_agent("refused", &["logs", "p"], b"{\"error\":\"no such pod\"}\n");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), "selvedge: no such pod\n".into()));
+}
+
+#[test]
+fn as_many_lines_of_a_log_are_shown_as_kubectl_would() {
+    for (arguments, tail) in [(&["--tail", "-1"][..], "null"), (&["--tail=-1"], "null"), (&["--tail=3"], "3"), (&["--tail", "0"], "0")] {
+        let (question, output) = asked_of_agent("tail", &[&["logs", "p"], arguments].concat(), b"{}\n");
+        assert!(output.status.success() && question.contains(&format!("\"tail\":{tail}")), "{question} {output:?}");
+    }
+    let output = selvedge("/none", &["logs", "p", "--tail", "-2"]);
+    assert!(text(&output.stderr).contains("--tail -2: the number of lines must be -1 (all) or more"), "{output:?}");
 }

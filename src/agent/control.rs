@@ -61,8 +61,8 @@ enum Question {
     Node(Ask),
 }
 
-/// The log of a container, line by line; a long one comes in pieces and ends
-/// with the rest of the line.
+/// The log of a container. The answer is `{}` or an error on one line, then the
+/// bytes that the container wrote, as they are, to the end of the connection.
 #[derive(serde::Deserialize)]
 struct Logs {
     logs: String,
@@ -118,11 +118,19 @@ async fn show_logs(conversation: &mut Conversation, inbox: &Sender<Input>, answe
     let follow = logs.follow && place["running"] == true;
     let (path, tail) = (PathBuf::from(path), logs.tail);
     // A long log is searched for its last lines.
-    let mut reader = smol::unblock(move || follow::Follower::open(&path, tail)).await?;
+    let opened = smol::unblock(move || follow::Follower::open(&path, tail)).await;
+    let mut reader = match opened {
+        Ok(reader) => reader,
+        Err(why) => {
+            let error = format!("the log cannot be read: {why}");
+            return conversation.say(&json!({ "error": error }).to_string()).await;
+        }
+    };
+    conversation.say("{}").await?;
     loop {
-        while let Some(piece) = reader.next_piece()? {
-            let said = if piece.is_last { json!({ "line": piece.text }) } else { json!({ "piece": piece.text }) };
-            conversation.say(&said.to_string()).await?;
+        while let Some(mut piece) = reader.next_piece()? {
+            piece.bytes.extend(piece.is_last.then_some(b'\n'));
+            conversation.send(&piece.bytes).await?;
         }
         if !follow || !reader.grown().await? {
             return Ok(());

@@ -35,16 +35,21 @@ impl Asked {
     pub fn ask(&self, socket: &Path, question: &Value, mut each: impl FnMut(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
         let mut failure = None;
         let asked = smol::block_on(socket::ask(socket, &question.to_string(), |answer| {
-            let answer: Value = serde_json::from_str(answer)?;
-            let result = match answer["error"].as_str() {
-                Some(why) => Err(Failure::new(why)),
-                None => each(&answer),
-            };
-            result.map_err(|why| {
-                failure = Some(why);
-                io::ErrorKind::Other.into()
-            })
+            let result = unless_error(answer).and_then(|answer| each(&answer));
+            result.map_err(|why| told(&mut failure, why))
         }));
+        self.ended(socket, failure, asked)
+    }
+
+    /// Asks and hands the bytes of the answer over as they come.
+    pub fn ask_bytes(&self, socket: &Path, question: &Value, each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), Failure> {
+        let mut failure = None;
+        let begin = |answer: &str| unless_error(answer).map(drop).map_err(|why| told(&mut failure, why));
+        let asked = smol::block_on(socket::ask_bytes(socket, &question.to_string(), begin, each));
+        self.ended(socket, failure, asked)
+    }
+
+    fn ended(&self, socket: &Path, failure: Option<Failure>, asked: io::Result<()>) -> Result<(), Failure> {
         match (failure, asked) {
             (Some(failure), _) => Err(failure),
             (None, Ok(())) => Ok(()),
@@ -63,4 +68,19 @@ impl Asked {
         };
         format!("{}: {why}: {hint}", socket.display())
     }
+}
+
+/// An answer that is no error.
+fn unless_error(answer: &str) -> Result<Value, Failure> {
+    let answer: Value = serde_json::from_str(answer).map_err(|why| Failure::new(format!("the answer is not understood: {why}")))?;
+    match answer["error"].as_str() {
+        Some(why) => Err(Failure::new(why)),
+        None => Ok(answer),
+    }
+}
+
+/// Keeps a failure, and ends the conversation.
+fn told(failure: &mut Option<Failure>, why: Failure) -> io::Error {
+    *failure = Some(why);
+    io::ErrorKind::Other.into()
 }

@@ -116,7 +116,8 @@ pub fn main() -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-/// The words with `--config FILE` before the command, wherever it was typed.
+/// The words with `--config FILE` before the command, wherever it was typed, and
+/// with options and their values apart: `--tail=5` is `--tail 5`.
 fn config_first<'a>(words: &[&'a str]) -> Vec<&'a str> {
     let (mut first, mut rest) = (Vec::new(), Vec::new());
     let mut words = words.iter().copied();
@@ -132,7 +133,10 @@ fn config_first<'a>(words: &[&'a str]) -> Vec<&'a str> {
                 rest.push(word);
                 rest.extend(words.by_ref());
             }
-            (_, None) => rest.push(word),
+            (_, None) => match word.split_once('=') {
+                Some((option, value)) if option.starts_with("--") => rest.extend([option, value]),
+                Some(_) | None => rest.push(word),
+            },
         }
     }
     first.extend(rest);
@@ -187,6 +191,8 @@ mod tests {
             ("selvedge check --config F", "selvedge --config F check"),
             ("selvedge --config F check -o json", "selvedge --config F check -o json"),
             ("selvedge join --cloud C --config=F --node n", "selvedge --config F join --cloud C --node n"),
+            ("selvedge logs p --tail=-1 -n x", "selvedge logs p --tail -1 -n x"),
+            ("selvedge twin set d a=b --x", "selvedge twin set d a=b --x"),
             ("selvedge check --config", "selvedge check --config"),
             ("selvedge --config F check --config G", "selvedge --config F --config G check"),
             ("selvedge twin set d -- --config F", "selvedge twin set d -- --config F"),

@@ -2,7 +2,7 @@
 //! and clouds say can hold anything: in lines and tables it is escaped, so that
 //! no value can move the cursor of a terminal, and cells are cut.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde_json::Value;
 
@@ -50,10 +50,15 @@ pub fn raw(text: &str) -> bool {
     writeln!(std::io::stdout(), "{text}").is_ok()
 }
 
-/// A part of a line; false when nobody reads any more.
-pub fn piece(text: &str) -> bool {
-    let mut out = std::io::stdout();
-    write!(out, "{text}").and_then(|()| out.flush()).is_ok()
+/// Bytes as they are.
+///
+/// # Errors
+///
+/// Nobody reads any more.
+pub fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
 }
 
 /// An answer as JSON.

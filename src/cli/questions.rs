@@ -72,9 +72,9 @@ pub struct Logs {
     /// of the instance before
     #[argh(switch, short = 'p')]
     previous: bool,
-    /// only the last lines
+    /// only so many of the last lines (default: -1, all)
     #[argh(option)]
-    tail: Option<usize>,
+    tail: Option<i64>,
 }
 
 /// Whether JSON was asked for.
@@ -284,17 +284,19 @@ fn state(state: &Value) -> String {
 impl Logs {
     /// Prints a log.
     pub fn run(self, socket: &Path) -> Result<Exit, Failure> {
+        // As kubectl has it, -1 stands for all.
+        let tail = match self.tail {
+            None | Some(-1) => None,
+            Some(lines) => Some(usize::try_from(lines).map_err(|_| {
+                let why = format!("--tail {lines}: the number of lines must be -1 (all) or more");
+                Failure(Exit::Usage, why)
+            })?),
+        };
         let question = json!({
-            "logs": full_name(&self.pod, &self.namespace), "container": self.container.unwrap_or_default(), "previous": self.previous, "follow": self.follow, "tail": self.tail,
+            "logs": full_name(&self.pod, &self.namespace), "container": self.container.unwrap_or_default(), "previous": self.previous, "follow": self.follow, "tail": tail,
         });
         let mut heard = true;
-        let result = AGENT.ask(socket, &question, |answer| {
-            heard = match answer["piece"].as_str() {
-                Some(piece) => output::piece(piece),
-                None => output::raw(answer["line"].as_str().unwrap_or_default()),
-            };
-            if heard { Ok(()) } else { Err(Failure::new("nobody reads")) }
-        });
+        let result = AGENT.ask_bytes(socket, &question, |bytes| output::bytes(bytes).inspect_err(|_| heard = false));
         if heard { result.map(|()| Exit::Ok) } else { Ok(Exit::Ok) }
     }
 }

@@ -25,6 +25,8 @@ pub struct Follower {
     file: BufReader<File>,
     /// The line in the file that is not read to its end.
     begun: Option<Tag>,
+    /// The file that has the name by now; the old one is read to its end first.
+    next: Option<File>,
     watch: Option<Async<OwnedFd>>,
 }
 
@@ -40,8 +42,8 @@ enum Tag {
 /// A line of the container, or a piece of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// The text, without the line's end.
-    pub text: String,
+    /// What the container wrote, without the line's end. It may be no text.
+    pub bytes: Vec<u8>,
     /// The line ends here.
     pub is_last: bool,
 }
@@ -55,11 +57,23 @@ impl Follower {
             file.seek(SeekFrom::Start(start))?;
         }
         let file = BufReader::with_capacity(PIECE, file);
-        Ok(Self { path: path.to_owned(), file, begun: None, watch: None })
+        Ok(Self { path: path.to_owned(), file, begun: None, next: None, watch: None })
     }
 
     /// The next line or piece of one; `None` at the end, for now.
     pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        loop {
+            if let Some(piece) = self.piece_here()? {
+                return Ok(Some(piece));
+            }
+            let Some(next) = self.next.take() else { return Ok(None) };
+            self.file = BufReader::with_capacity(PIECE, next);
+            self.begun = None;
+        }
+    }
+
+    /// The next piece in the file that is open.
+    fn piece_here(&mut self) -> io::Result<Option<Piece>> {
         let mut raw = Vec::new();
         let length = (&mut self.file).take(PIECE as u64).read_until(b'\n', &mut raw)?;
         let ends = raw.last() == Some(&b'\n');
@@ -69,18 +83,13 @@ impl Follower {
             return Ok(None);
         }
         raw.truncate(length - usize::from(ends));
-        if !ends {
-            let whole = whole_characters(&raw);
-            self.go_back(length - whole)?;
-            raw.truncate(whole);
-        }
-        let (tag, text) = match self.begun {
-            Some(tag) => (tag, &raw[..]),
-            None => head_and_text(&raw),
+        let (tag, start) = match self.begun {
+            Some(tag) => (tag, 0),
+            None => head(&raw),
         };
         self.begun = (!ends).then_some(tag);
-        let text = String::from_utf8_lossy(text).into_owned();
-        Ok(Some(Piece { text, is_last: ends && tag == Tag::Full }))
+        raw.drain(..start);
+        Ok(Some(Piece { bytes: raw, is_last: ends && tag == Tag::Full }))
     }
 
     fn go_back(&mut self, bytes: usize) -> io::Result<()> {
@@ -112,36 +121,27 @@ impl Follower {
         Ok(!gone)
     }
 
-    /// Goes on with the file that has the name by now.
+    /// Finds the file that has the name by now.
     fn renew(&mut self) -> io::Result<()> {
         let now = match beneath::open_log(&self.path) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
         if !beneath::is_same(self.file.get_ref(), &now)? {
-            self.file = BufReader::with_capacity(PIECE, now);
-            self.begun = None;
+            self.next = Some(now);
         }
         Ok(())
     }
 }
 
-/// Tag and text of a line in the file, of which at least [`HEAD`] bytes or all
-/// are there.
-fn head_and_text(line: &[u8]) -> (Tag, &[u8]) {
-    let mut words = line.splitn(4, |byte| *byte == b' ').skip(2);
-    let tag = if words.next().is_some_and(|tag| tag.starts_with(b"P")) { Tag::Partial } else { Tag::Full };
-    (tag, words.next().unwrap_or_default())
-}
-
-/// How many bytes are there without a character at the end that was cut.
-fn whole_characters(bytes: &[u8]) -> usize {
-    let from = bytes.len().saturating_sub(4);
-    let last = bytes[from..].iter().rposition(|byte| *byte & 0xc0 != 0x80).map(|at| from + at);
-    match last {
-        Some(last) if std::str::from_utf8(&bytes[last..]).is_err_and(|why| why.error_len().is_none()) => last,
-        Some(_) | None => bytes.len(),
-    }
+/// Tag of a line in the file, of which at least [`HEAD`] bytes or all are there,
+/// and where the text begins.
+fn head(line: &[u8]) -> (Tag, usize) {
+    let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+    let second = spaces.nth(1);
+    let text = spaces.next().map_or(line.len(), |third| third + 1);
+    let is_partial = second.is_some_and(|at| line[at + 1..].starts_with(b"P"));
+    (if is_partial { Tag::Partial } else { Tag::Full }, text)
 }
 
 /// Where the last so many lines of the container begin, sought from the end on.
@@ -178,7 +178,7 @@ fn tag_at(file: &File, start: u64, end: u64) -> io::Result<Tag> {
     let mut head = [0; HEAD];
     let length = HEAD.min(usize::try_from(end - start).unwrap_or(HEAD));
     file.read_exact_at(&mut head[..length], start)?;
-    Ok(head_and_text(&head[..length]).0)
+    Ok(self::head(&head[..length]).0)
 }
 
 #[cfg(test)]
@@ -196,9 +196,19 @@ mod tests {
         pieces
     }
 
+    /// What was read, as it is printed.
+    fn bytes(pieces: &[Piece]) -> Vec<u8> {
+        let mut all = Vec::new();
+        for piece in pieces {
+            all.extend_from_slice(&piece.bytes);
+            all.extend(piece.is_last.then_some(b'\n'));
+        }
+        all
+    }
+
     /// The lines of it; one that does not end has `~` behind it.
     fn lines(pieces: &[Piece]) -> Vec<String> {
-        let text: String = pieces.iter().map(|piece| format!("{}{}", piece.text, if piece.is_last { "\n" } else { "" })).collect();
+        let text = String::from_utf8(bytes(pieces)).expect("text");
         text.split_inclusive('\n').map(|line| line.strip_suffix('\n').map_or(format!("{line}~"), str::to_owned)).collect()
     }
 
@@ -224,7 +234,7 @@ mod tests {
         let content = format!("t stdout F first\nt stdout F x{long}\nt stdout P {long}\nt stdout F end\nt stdout F last\n");
         for (tail, wanted) in [(None, 4), (Some(3), 3), (Some(2), 2), (Some(1), 1)] {
             let pieces = read("long", content.as_bytes(), tail);
-            assert!(pieces.iter().all(|piece| piece.text.len() <= PIECE));
+            assert!(pieces.iter().all(|piece| piece.bytes.len() <= PIECE));
             let lines = lines(&pieces);
             let all = ["first".to_owned(), format!("x{long}"), format!("{long}end"), "last".to_owned()];
             assert!(lines == all[all.len() - wanted..], "{tail:?}: {:?}", lines.iter().map(String::len).collect::<Vec<_>>());
@@ -232,13 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_read_all_the_same() {
-        let mut content = b"t stdout F ".to_vec();
-        content.extend(std::iter::repeat_n(0x80, 3 * PIECE));
-        content.push(b'\n');
-        let pieces = read("bytes", &content, None);
-        assert_eq!(pieces.iter().map(|piece| piece.text.chars().count()).sum::<usize>(), 3 * PIECE);
-        assert!(pieces.last().is_some_and(|piece| piece.is_last));
+    fn what_is_no_text_is_read_as_it_is() {
+        let odd: Vec<u8> = (0..3 * PIECE).map(|at| [0x80, 0, 0x1b, b' ', 0xc3][at % 5]).collect();
+        for tail in [None, Some(1)] {
+            let content = [b"t stdout P ", &odd[..], b"\nt stdout F \xff\n"].concat();
+            let pieces = read("bytes", &content, tail);
+            assert!(bytes(&pieces) == [&odd[..], b"\xff\n"].concat());
+        }
     }
 
     #[test]
@@ -247,10 +257,29 @@ mod tests {
         let mut file = File::create(&path).expect("a file");
         write!(file, "t stdout F {}", "x".repeat(PIECE)).expect("room");
         let mut follower = Follower::open(&path, Some(5)).expect("it is there");
-        let mut next = || follower.next_piece().expect("it reads").map(|piece| (piece.text.len(), piece.is_last));
+        let mut next = || follower.next_piece().expect("it reads").map(|piece| (piece.bytes.len(), piece.is_last));
         assert_eq!((next(), next()), (Some((PIECE - 11, false)), None));
         writeln!(file, "y").expect("room");
         assert_eq!((next(), next()), (Some((12, true)), None));
         std::fs::remove_file(path).expect("it is ours");
+    }
+    #[test]
+    fn a_rotated_log_is_read_to_its_end_and_goes_on_in_the_new_file() {
+        let dir = std::env::temp_dir().join(format!("selvedge-follow-rotated-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("c")).expect("a directory");
+        let path = dir.join("c/0.log");
+        let mut old = File::create(&path).expect("a file");
+        writeln!(old, "t stdout F one").expect("room");
+        let mut follower = Follower::open(&path, None).expect("it is there");
+        let mut next = || {
+            smol::block_on(follower.grown()).expect("it is watched");
+            std::iter::from_fn(|| follower.next_piece().expect("it reads")).collect::<Vec<_>>()
+        };
+        assert_eq!(bytes(&next()), b"one\n");
+        writeln!(old, "t stdout F two").expect("room");
+        std::fs::rename(&path, dir.join("c/0.log.1")).expect("it is ours");
+        std::fs::write(&path, "t stdout F three\n").expect("room");
+        assert_eq!(bytes(&next()), b"two\nthree\n");
+        std::fs::remove_dir_all(dir).expect("it is ours");
     }
 }

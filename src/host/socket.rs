@@ -1,4 +1,4 @@
-//! The local control socket: one JSON line in, one or more lines out. It knows
+//! The local control socket: one JSON line in, one or more lines out, or bytes. It knows
 //! who is asking, not what.
 
 use std::io;
@@ -69,8 +69,12 @@ impl Conversation {
 
     /// Says one line.
     pub async fn say(&mut self, line: &str) -> io::Result<()> {
-        let text = format!("{line}\n");
-        future::or(async { self.stream.write_all(text.as_bytes()).await }, timed_out()).await
+        self.send(format!("{line}\n").as_bytes()).await
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        future::or(async { self.stream.write_all(bytes).await }, timed_out()).await
     }
 }
 
@@ -81,11 +85,38 @@ async fn timed_out<T>() -> io::Result<T> {
 
 /// Asks the agent; hands every line of the answer over as it comes.
 pub async fn ask(path: &Path, question: &str, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
-    let mut stream = UnixStream::connect(path).await?;
-    stream.write_all(format!("{question}\n").as_bytes()).await?;
-    let mut lines = BufReader::new(stream).lines();
+    let mut lines = asked(path, question).await?.lines();
     while let Some(line) = lines.next().await {
         each(&line?)?;
     }
     Ok(())
+}
+
+/// Asks the agent for bytes: `begin` is given the first line of the answer, `each`
+/// what follows, as it comes.
+pub async fn ask_bytes(
+    path: &Path,
+    question: &str,
+    begin: impl FnOnce(&str) -> io::Result<()>,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut answer = asked(path, question).await?;
+    let mut line = String::new();
+    answer.read_line(&mut line).await?;
+    begin(&line)?;
+    loop {
+        let bytes = answer.fill_buf().await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        each(bytes)?;
+        let length = bytes.len();
+        answer.consume(length);
+    }
+}
+
+async fn asked(path: &Path, question: &str) -> io::Result<BufReader<UnixStream>> {
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(format!("{question}\n").as_bytes()).await?;
+    Ok(BufReader::new(stream))
 }

@@ -13,6 +13,7 @@ mod mapper;
 #[cfg(feature = "eventbus")]
 mod mosquitto;
 mod mounts;
+mod probes;
 mod registry;
 pub mod stand;
 mod stories;
