@@ -78,6 +78,7 @@ fn the_doctor_ends_with_a_code_and_speaks_json() {
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let told = findings.to_string();
     assert!(told.contains("/nonexistent/containerd.sock"), "{told}");
+    assert_eq!(selvedge(path.to_str().expect("text"), &["check", "-o", "yaml"]).status.code(), Some(2), "there is no such output");
     std::fs::remove_file(path).expect("it is ours");
 }
 

@@ -249,7 +249,7 @@ impl Node {
             Input::BusUp { kept } => self.bus_up(kept),
             Input::BusDown(why) => self.bus_down(&why),
             Input::Published(publication) => {
-                log::debug!(target: "eventbus", "received '{}', {} bytes", publication.topic, publication.payload.len());
+                log::debug!(target: "eventbus", "received '{}', {} bytes", publication.topic.escape_debug(), publication.payload.len());
                 // Nothing but devices and users' messages can follow from it.
                 self.published(now, publication);
                 return self.tell_of_devices(now);

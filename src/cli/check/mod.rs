@@ -12,6 +12,7 @@ use argh::FromArgs;
 use serde_json::{Value, json};
 
 use super::output::{self, line};
+use super::questions::wants_json;
 use super::{Exit, Failure};
 use crate::config::{self, Config, names};
 use crate::host::clock;
@@ -80,8 +81,9 @@ impl Fix {
 impl Check {
     /// Looks, tells, mends.
     pub fn run(self, path: &Path) -> Result<Exit, Failure> {
+        let wants_json = wants_json(&self.output)?;
         let findings = examine(path);
-        if self.output.as_deref() == Some("json") {
+        if wants_json {
             output::json(&Value::Array(
                 findings
                     .iter()
