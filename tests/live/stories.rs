@@ -55,6 +55,27 @@ fn pods_outlive_cloud_and_agent_and_both_are_found_again() {
     assert!(took < Duration::from_secs(3), "in sync after {took:?}");
 }
 
+/// A process that ends, and one that cannot be begun.
+#[test]
+#[ignore = "needs a containerd: make live"]
+fn a_container_that_ends_starts_again_at_once_and_then_waits() {
+    let stand = Stand::up("restarts");
+    let mut broken = pod("broken", "");
+    broken["spec"]["containers"][0]["command"] = json!(["/no/such/program"]);
+    for (name, manifest, reason) in [("ends", pod("ends", "exit 3"), "Error"), ("broken", broken, "StartError")] {
+        stand.apply(&manifest);
+        let took = stand.until("it waits after its first restart", |stand| {
+            let status = &stand.pod(name).unwrap_or_default()["status"]["containerStatuses"][0];
+            let waits = status["state"]["waiting"]["reason"] == "CrashLoopBackOff" && status["restartCount"] == 1;
+            waits && status["lastState"]["terminated"]["reason"] == reason
+        });
+        eprintln!("'{name}' waits after its first restart, {} ms after it was applied", took.as_millis());
+        assert!(took < Duration::from_secs(9), "'{name}' took {took:?}: the first restart waits for nothing");
+        let wait = &stand.pod(name).unwrap_or_default()["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+        assert!(wait.as_str().unwrap_or_default().starts_with("back-off 10s restarting failed container=c pod="), "{wait}");
+    }
+}
+
 #[test]
 #[ignore = "needs a containerd: make live"]
 fn a_renewed_certificate_touches_no_pod() {
