@@ -169,8 +169,11 @@ fn writes_by_index(line: &str) -> bool {
     false
 }
 
-/// Reading `value["member"]` of what is no object gives null; writing to it
-/// panics. What came from outside is written by `get_mut`, or as a map.
+/// Reading `value["member"]` of a JSON value gives null where there is none, whatever the
+/// value is, and stays allowed: nothing can panic by it, and the fuzz target `world` gives
+/// the node such values. What can panic is forbidden here and in the two tests below.
+/// Writing `value["member"]` panics on what is no object: what came from outside is
+/// written by `get_mut`, or as a map.
 #[test]
 fn nothing_from_outside_is_written_by_index() {
     for line in ["lease[\"metadata\"][\"name\"] = name;", "set(&mut object[\"spec\"])", "let all = answer[\"items\"].as_array_mut();", "x = a[\"b\"].take();"] {
@@ -186,6 +189,69 @@ fn nothing_from_outside_is_written_by_index() {
             continue;
         }
         wrong.extend(code(&text).filter(|line| writes_by_index(line)).map(|line| format!("{name}: {}", line.trim())));
+    }
+    assert!(wrong.is_empty(), "use get_mut, or write a map: {wrong:#?}");
+}
+
+/// Names that a file declares as maps.
+fn maps(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for kind in ["Map<", "BTreeMap<", "HashMap<"] {
+        for (at, _) in text.match_indices(kind) {
+            let Some((before, declared)) = text[..at].rsplit_once(": ") else { continue };
+            let is_type = declared.trim_start_matches(['&', ' ']).trim_start_matches("mut ");
+            let name = before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
+            if !name.is_empty() && matches!(is_type, "" | "serde_json::" | "std::collections::") {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+/// Whether a line reads `map["key"]` or `map[&key]` of one of these.
+fn indexes_a_map(line: &str, maps: &[&str]) -> bool {
+    let begins_name = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    maps.iter().any(|name| {
+        let mut found = line.match_indices(name);
+        found.any(|(at, _)| begins_name(&line[..at]) && ["[\"", "[&"].iter().any(|index| line[at + name.len()..].starts_with(index)))
+    })
+}
+
+/// Other than a JSON value, a map panics when a key is not there.
+#[test]
+fn no_map_is_read_by_index() {
+    let text = "fn f(all: &BTreeMap<u8, u8>, object: &Map<String, Value>) {}\nstruct S { known: serde_json::Map<A, B> }";
+    assert_eq!(maps(text), ["object", "known", "all"]);
+    assert!(indexes_a_map("let x = self.known[&key].0;", &["known"]) && indexes_a_map("object[\"a\"]", &["object"]));
+    assert!(!indexes_a_map("unknown[&key] + known.get(&key)", &["known"]));
+    let mut wrong = Vec::new();
+    for (_, path, text) in sources() {
+        let maps = maps(text.split("#[cfg(test)]").next().unwrap_or_default());
+        // A value may have the name that a map has elsewhere in the file.
+        let lines = code(&text).filter(|line| indexes_a_map(line, &maps) && !writes_by_index(line));
+        wrong.extend(lines.map(|line| format!("{}: {} (use get)", path.display(), line.trim())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a line calculates with a number that it has just read from JSON.
+fn calculates_with_json(line: &str) -> bool {
+    [".as_i64()", ".as_u64()"].iter().any(|read| {
+        let after = line.split_once(read).map_or("", |(_, after)| after);
+        [" + ", " - ", " * "].iter().any(|sign| after.contains(sign))
+    })
+}
+
+/// Any number may stand in JSON that came from outside, and in rows of a store.
+#[test]
+fn numbers_from_outside_do_not_overflow() {
+    assert!(calculates_with_json("x = value[\"a\"].as_i64().unwrap_or(1) + 1;"));
+    assert!(!calculates_with_json("x = value[\"a\"].as_i64().unwrap_or(1).saturating_add(1);"));
+    let mut wrong = Vec::new();
+    for (_, path, text) in sources() {
+        let lines = code(&text).filter(|line| calculates_with_json(line));
+        wrong.extend(lines.map(|line| format!("{}: {} (use saturating_add and the like)", path.display(), line.trim())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

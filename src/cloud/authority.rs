@@ -88,7 +88,7 @@ impl Authority {
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| "token is malformed: could not base64 decode signature")?;
         hmac::verify(&self.secret, format!("{head}.{claims}").as_bytes(), &signature).map_err(|_| "token signature is invalid: signature is invalid")?;
         let claims: Value = URL_SAFE_NO_PAD.decode(claims).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        if claims["exp"].as_i64().is_some_and(|until| until * 1000 > now) { Ok(()) } else { Err("token has invalid claims: token is expired") }
+        if claims["exp"].as_i64().is_some_and(|until| until.saturating_mul(1000) > now) { Ok(()) } else { Err("token has invalid claims: token is expired") }
     }
 
     /// Signs a request of a node; DER both ways.

@@ -253,7 +253,7 @@ impl Waiting {
 /// The same once more, in its newest words.
 fn again(event: &str, time: &str, message: &str) -> Value {
     let mut event: Value = serde_json::from_str(event).unwrap_or_default();
-    event["count"] = (event["count"].as_i64().unwrap_or(1) + 1).into();
+    event["count"] = event["count"].as_i64().unwrap_or(1).saturating_add(1).into();
     event["lastTimestamp"] = time.into();
     event["message"] = message.into();
     event

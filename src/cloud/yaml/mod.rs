@@ -204,7 +204,7 @@ impl Builder {
             return self.key(Key::Name(name));
         }
         self.spend(*size)?;
-        let value = self.anchors[&anchor].0.clone();
+        let value = self.anchors.get(&anchor).map(|(value, _)| value.clone()).unwrap_or_default();
         self.place(value)
     }
 
