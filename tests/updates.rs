@@ -23,6 +23,8 @@ fn bad_updates() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         ("/spec/containers/0/env", json!({ "A": "1" }), "Malformed", "spec.containers[0].env"),
         ("/spec/restartPolicy", json!("Sometimes"), "Malformed", "spec.restartPolicy"),
         ("/spec/containers", json!([]), "Unsupported", "spec.containers"),
+        ("/spec/containers/0/resources", json!({ "limits": { "cpu": "1" } }), "Unsupported", "spec.containers[0].resources"),
+        ("/spec/resources", json!({ "limits": { "cpu": "1" } }), "Unsupported", "spec.resources"),
     ]
 }
 
@@ -108,7 +110,7 @@ fn an_update_that_is_well_again_is_applied() {
             }
             world.edit_pod("p", |pod| {
                 let spec = pod["spec"].as_object_mut().expect("a spec");
-                ["runtimeClassName", "hostUsers", "restartPolicy"].iter().for_each(|member| drop(spec.remove(*member)));
+                ["runtimeClassName", "hostUsers", "restartPolicy", "resources"].iter().for_each(|member| drop(spec.remove(*member)));
                 spec.insert("containers".to_owned(), good);
             });
             world.run(10 * SECOND);
@@ -226,4 +228,45 @@ fn the_image_may_change_at_any_instant() {
         assert_eq!((images, world.is_ready("p")), (vec!["busybox:2"], true), "after {millis} ms");
         assert!(starts(&world) <= 2);
     }
+}
+
+#[test]
+fn the_status_tells_which_generation_is_obeyed() {
+    let observed = |world: &World| {
+        let status = &world.pod("p").expect("it is there")["status"];
+        let conditions = status["conditions"].as_array().expect("conditions");
+        let of_conditions: Vec<_> = conditions.iter().map(|condition| condition["observedGeneration"].as_i64()).collect();
+        let all_equal = of_conditions.iter().all(|generation| *generation == of_conditions[0]);
+        assert!(all_equal, "{status}");
+        assert_eq!(status["observedGeneration"].as_i64(), of_conditions[0]);
+        of_conditions[0]
+    };
+    let mut world = World::ready(1);
+    world.apply_pod("p", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    assert_eq!(observed(&world), Some(1));
+    world.edit_pod("p", |pod| set(pod, "/spec/containers/0/image", json!("busybox:2")));
+    world.run(5 * SECOND);
+    assert_eq!(observed(&world), Some(2));
+    world.edit_pod("p", |pod| set(pod, "/spec/runtimeClassName", json!("gvisor")));
+    world.run(5 * SECOND);
+    assert_eq!(observed(&world), Some(2), "the third is not obeyed");
+    world.kill();
+    world.start();
+    world.run(5 * SECOND);
+    assert_eq!(observed(&world), Some(2), "after a restart of the agent neither");
+    world.edit_pod("p", |pod| set(pod, "/spec/runtimeClassName", Value::Null));
+    world.run(5 * SECOND);
+    assert_eq!(observed(&world), Some(4));
+}
+
+#[test]
+fn what_a_resolver_file_cannot_take_is_told_once_a_sandbox() {
+    let mut world = World::ready(1);
+    let servers = ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"];
+    world.apply_pod("p", &["runs"], json!({ "dnsPolicy": "None", "dnsConfig": { "nameservers": servers } }));
+    world.apply_pod("q", &["runs"], json!({ "dnsPolicy": "ClusterFirst" }));
+    world.run(60 * SECOND);
+    let count = |pod: &str, reason: &str| world.events_of(pod).into_iter().filter(|((told, _), _)| told == reason).map(|(_, count)| count).sum::<i64>();
+    assert_eq!((count("p", "DNSConfigForming"), count("q", "MissingClusterDNS"), count("p", "MissingClusterDNS")), (1, 1, 0));
 }

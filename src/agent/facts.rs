@@ -38,7 +38,7 @@ pub fn gather(config: &Config) -> Facts {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         os_image: os_name(&text("/etc/os-release")),
         arch: arch(),
-        resolv_conf: read_to_string(&config.edged.resolv_conf).unwrap_or_default(),
+        resolv_conf: resolver(&config.edged.resolv_conf),
         hosts: text("/etc/hosts"),
         cgroups_missing,
         cgroup_v2,
@@ -46,6 +46,11 @@ pub fn gather(config: &Config) -> Facts {
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         app_armor: line("/sys/module/apparmor/parameters/enabled") == "Y",
     }
+}
+
+/// A resolver file; a comment in another encoding does not spoil it.
+fn resolver(path: &Path) -> String {
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn text(path: &str) -> String {

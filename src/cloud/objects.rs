@@ -165,6 +165,9 @@ impl Objects {
         if object == *before {
             return Ok(object);
         }
+        if is_new_generation(before, &object) {
+            object["metadata"]["generation"] = (before["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
+        }
         self.stamp(&mut object);
         if object["metadata"]["deletionGracePeriodSeconds"] == 0 && !has_finalizers(&object) {
             self.all.remove(name);
@@ -217,6 +220,18 @@ impl Objects {
         self.changed(name.clone(), Verb::Deleted, object);
         Ok(())
     }
+}
+
+/// A change of the spec but for the node it is bound to, or the beginning of a
+/// deletion.
+fn is_new_generation(before: &Value, object: &Value) -> bool {
+    let spec = |object: &Value| {
+        let mut spec = object["spec"].clone();
+        spec.as_object_mut().and_then(|spec| spec.remove("nodeName"));
+        spec
+    };
+    let begun = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
+    spec(before) != spec(object) || begun(before) != begun(object)
 }
 
 fn has_finalizers(object: &Value) -> bool {

@@ -2,7 +2,7 @@
 //! Not what they mean, nor when they are asked for.
 //!
 //! An object is kept as canonical JSON: without managed fields, version and
-//! status, for those change with every echo of our own reports. An update whose
+//! status (and but for pods without generation), for those change with every echo of our own reports. An update whose
 //! canonical form is on disk already costs no write.
 
 use std::collections::BTreeMap;
@@ -104,7 +104,10 @@ impl Incoming {
         object.remove("apiVersion");
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or("metadata: missing")?;
         metadata.remove("managedFields");
-        metadata.remove("generation");
+        // A pod's status tells which of its specs is obeyed.
+        if resource.kind != kind::POD {
+            metadata.remove("generation");
+        }
         let version = metadata.remove("resourceVersion").and_then(|version| version.as_str()?.parse().ok()).unwrap_or(0);
         let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
         if resource.kind == kind::POD && matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) {
@@ -316,6 +319,16 @@ mod tests {
         assert_eq!(meta.judge(&pod(6, ""), Ticket(1)), Verdict::Same);
         assert_eq!(meta.judge(&pod(6, r#","y":2"#), Ticket(1)), Verdict::News);
         assert_eq!(meta.judge(&pod(4, r#","y":2"#), Ticket(1)), Verdict::Stale);
+    }
+
+    #[test]
+    fn only_a_pod_keeps_its_generation() {
+        let read = |kind: &str| {
+            let content = r#"{"metadata":{"name":"o","resourceVersion":"1","generation":3}}"#;
+            Incoming::read(&Resource::new("default", kind, "o"), content).expect("an object").json.to_string()
+        };
+        assert_eq!(read(kind::POD), r#"{"metadata":{"generation":3,"name":"o"}}"#);
+        assert_eq!(read(kind::CONFIG_MAP), r#"{"metadata":{"name":"o"}}"#);
     }
 
     #[test]

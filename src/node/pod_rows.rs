@@ -24,15 +24,18 @@ impl Node {
     pub(super) fn keep_obeyed(&mut self, incoming: &Incoming) -> Option<Change> {
         let before = self.meta.uid(&incoming.name).filter(|uid| *uid == incoming.uid)?;
         let uid = PodUid::from(before);
-        if kube::read::<Pod>(&incoming.json).is_ok_and(|pod| obey::update_refusal(&pod).is_none()) {
+        let kept = self.meta.obeyed(&uid);
+        let is_kept = kept.is_some();
+        let json = kept.or_else(|| self.meta.json(&incoming.name))?;
+        let obeyed = kube::read::<Pod>(&json).ok().filter(obey::is_obeyable);
+        let is_refused = |pod: &Pod| match &obeyed {
+            Some(obeyed) => obey::update_refusal(obeyed, pod).is_some(),
+            None => !obey::is_obeyable(pod),
+        };
+        if kube::read::<Pod>(&incoming.json).is_ok_and(|pod| !is_refused(&pod)) {
             return self.meta.drop_obeyed(&uid);
         }
-        if self.meta.obeyed(&uid).is_some() {
-            return None;
-        }
-        let json = self.meta.json(&incoming.name)?;
-        let can_be_obeyed = kube::read::<Pod>(&json).is_ok_and(|pod| obey::is_obeyable(&pod));
-        can_be_obeyed.then(|| self.meta.keep_obeyed(uid, json))
+        (!is_kept && obeyed.is_some()).then(|| self.meta.keep_obeyed(uid, json))
     }
 
     /// The rows of a pod beside its object.

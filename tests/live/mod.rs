@@ -5,6 +5,7 @@
 #[cfg(feature = "eventbus")]
 mod beside;
 mod disk;
+mod fields;
 mod hostile;
 #[cfg(feature = "eventbus")]
 mod load;

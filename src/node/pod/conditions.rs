@@ -138,6 +138,9 @@ fn condition(worker: &Worker, before: &Value, pod: &Pod, kind: &str, verdict: &V
         None => rfc3339::seconds(first_seen(worker, pod, kind, verdict).map_or(now.wall, |since| since.min(now.wall)).0),
     };
     let mut condition = json!({ "type": kind, "status": status, "lastTransitionTime": since });
+    if pod.metadata.generation > 0 {
+        condition["observedGeneration"] = pod.metadata.generation.into();
+    }
     if !verdict.reason.is_empty() {
         condition["reason"] = verdict.reason.into();
     }

@@ -8,7 +8,7 @@ use super::render::{self, container_hash};
 use super::restart::BackOff;
 use super::worker::{Doing, Fate, Trouble, Worker};
 use crate::node::runtime::ContainerSeen;
-use crate::wire::kube::{Malformed, ObjectMeta, Pod, PodStatus};
+use crate::wire::kube::{Container, Malformed, ObjectMeta, Pod, PodStatus};
 use crate::wire::text;
 
 /// What of a pod's newest object cannot be obeyed, in words that name the fields.
@@ -47,8 +47,22 @@ pub fn is_obeyable(pod: &Pod) -> bool {
 }
 
 /// Why an update is not for a pod that is cared for by the spec of before.
-pub fn update_refusal(pod: &Pod) -> Option<String> {
-    render::refusal(pod).or_else(|| pod.all_containers().find_map(|container| render::image_reference(&container.image).err()))
+pub fn update_refusal(before: &Pod, pod: &Pod) -> Option<String> {
+    let image = || pod.all_containers().find_map(|container| render::image_reference(&container.image).err());
+    render::refusal(pod).or_else(image).or_else(|| resize(before, pod))
+}
+
+/// A resize in place, which this agent does not do: what it changes.
+fn resize(before: &Pod, pod: &Pod) -> Option<String> {
+    let (old, new) = (&before.spec, &pod.spec);
+    let containers = [("initContainers", &old.init_containers, &new.init_containers), ("containers", &old.containers, &new.containers)];
+    let is_resized = |(old, new): (&Container, &Container)| old.name == new.name && old.resources != new.resources;
+    let container = containers.into_iter().find_map(|(field, old, new)| {
+        let index = old.iter().zip(new).position(is_resized)?;
+        Some(format!("spec.{field}[{index}].resources"))
+    });
+    let field = container.or_else(|| (old.resources != new.resources).then(|| "spec.resources".to_owned()))?;
+    Some(format!("{field}: this agent does not resize a pod that was let in"))
 }
 
 impl Worker {
@@ -62,7 +76,7 @@ impl Worker {
             self.pod = Some(pod);
             return self.refuse(refused);
         };
-        match update_refusal(&pod) {
+        match update_refusal(&before, &pod) {
             Some(why) => {
                 self.pod = Some(Rc::new(keeping_spec(&before, pod.metadata.clone(), pod.spec.active_deadline_seconds, pod.status.clone())));
                 self.refuse(Refused::Update(unsupported(why)));
@@ -161,5 +175,7 @@ impl Worker {
 fn keeping_spec(before: &Pod, metadata: ObjectMeta, active_deadline_seconds: Option<i64>, status: PodStatus) -> Pod {
     let mut spec = before.spec.clone();
     spec.active_deadline_seconds = active_deadline_seconds;
-    Pod { metadata, spec, status }
+    // Of the spec, not of the rest.
+    let generation = before.metadata.generation;
+    Pod { metadata: ObjectMeta { generation, ..metadata }, spec, status }
 }

@@ -222,7 +222,10 @@ fn sandbox(worker: &mut Worker, pod: &Pod, world: &World<'_>, now: Now) -> Optio
     if until > now.mono {
         return Some(Next::Wait(Some((until, "sandbox back-off"))));
     }
-    Some(Next::Do(Step::MakeSandbox(Box::new(render::sandbox(&world.context(worker, pod), attempt))), Doing::Sandbox))
+    let context = world.context(worker, pod);
+    let (config, warnings) = (render::sandbox(&context, attempt), render::dns_warnings(&context));
+    warnings.into_iter().for_each(|(reason, message)| worker.note(true, reason, message, None));
+    Some(Next::Do(Step::MakeSandbox(Box::new(config)), Doing::Sandbox))
 }
 
 /// Containers that must be stopped although the pod goes on: a probe's verdict,

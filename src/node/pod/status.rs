@@ -55,6 +55,9 @@ pub fn status(worker: &Worker, pod: &Pod, host: Host<'_>, now: Now) -> Option<Va
         addresses(worker, pod, host, &mut status);
         status.insert("qosClass".into(), qos(pod).as_str().into());
     }
+    if pod.metadata.generation > 0 {
+        status.insert("observedGeneration".into(), pod.metadata.generation.into());
+    }
     status.insert("startTime".into(), rfc3339::seconds(started(worker, pod).0).into());
     Some(Value::Object(status))
 }

@@ -16,6 +16,8 @@ pub struct ObjectMeta {
     pub uid: String,
     /// Compared as a number: newer wins.
     pub resource_version: String,
+    /// Counts changes of the spec; 0 when the server does not.
+    pub generation: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.

@@ -4,6 +4,7 @@
 mod action;
 mod allowance;
 mod container;
+mod dns;
 mod env;
 mod expand;
 mod image;
@@ -20,6 +21,7 @@ mod volume;
 
 pub use action::action;
 pub use container::{Rendered, container, container_hash};
+pub use dns::dns_warnings;
 pub use image::{auths, image_reference, pull_policy};
 pub use needs::{Needs, TokenRequest, needs};
 pub use refuse::{refusal, sysctl_forbidden};

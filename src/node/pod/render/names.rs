@@ -1,10 +1,9 @@
-//! Who a pod is on the network: host name, /etc/hosts, resolv.conf.
+//! Who a pod is on the network: host name and /etc/hosts.
 //!
 //! Source: edge-node.md 1.12.
 
 use super::Context;
-use crate::wire::cri;
-use crate::wire::kube::{DnsPolicy, Pod};
+use crate::wire::kube::Pod;
 
 /// Host name of a pod; at most 63 characters.
 pub fn hostname(pod: &Pod) -> String {
@@ -50,64 +49,28 @@ pub fn hosts(context: &Context<'_>) -> String {
     text
 }
 
-/// Content of resolv.conf.
-pub fn dns(context: &Context<'_>) -> cri::DnsConfig {
-    let (pod, config) = (context.pod, context.config);
-    let cluster = !config.cluster_dns.is_empty()
-        && match pod.spec.dns_policy {
-            DnsPolicy::ClusterFirst => !pod.spec.host_network,
-            DnsPolicy::ClusterFirstWithHostNet => true,
-            DnsPolicy::Default | DnsPolicy::None => false,
-        };
-    let host = of_host(&context.facts.resolv_conf);
-    let mut dns = match (pod.spec.dns_policy, cluster) {
-        (DnsPolicy::None, _) => cri::DnsConfig::default(),
-        (_, true) => {
-            let (domain, namespace) = (&config.cluster_domain, &pod.metadata.namespace);
-            let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
-            searches.extend(host.searches);
-            cri::DnsConfig { servers: config.cluster_dns.clone(), searches, options: vec!["ndots:5".to_owned()] }
-        }
-        (DnsPolicy::Default | DnsPolicy::ClusterFirst | DnsPolicy::ClusterFirstWithHostNet, false) => host,
-    };
-    if let Some(own) = &pod.spec.dns_config {
-        dns.servers.extend(own.nameservers.iter().cloned());
-        dns.searches.extend(own.searches.iter().cloned());
-        for option in &own.options {
-            dns.options.retain(|other| other.split(':').next() != Some(option.name.as_str()));
-            dns.options.push(option.value.as_ref().map_or_else(|| option.name.clone(), |value| format!("{}:{value}", option.name)));
-        }
-    }
-    limited(dns)
-}
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rendering;
+    use super::*;
+    use crate::node::machine::Facts;
+    use crate::wire::kube;
 
-/// What resolvers take: 3 servers, 32 domains.
-fn limited(mut dns: cri::DnsConfig) -> cri::DnsConfig {
-    unique(&mut dns.servers);
-    unique(&mut dns.searches);
-    dns.servers.truncate(3);
-    dns.searches.truncate(32);
-    dns
-}
-
-fn unique(list: &mut Vec<String>) {
-    let mut seen = std::collections::BTreeSet::new();
-    list.retain(|item| seen.insert(item.clone()));
-}
-
-fn of_host(resolv_conf: &str) -> cri::DnsConfig {
-    let mut dns = cri::DnsConfig::default();
-    if resolv_conf.trim().is_empty() {
-        return cri::DnsConfig { servers: vec!["127.0.0.1".to_owned()], searches: vec![".".to_owned()], options: Vec::new() };
+    /// Host name, and fully qualified name, of a pod with this spec.
+    fn named(spec: &str) -> (String, Option<String>) {
+        let pod: Pod = kube::read(&format!(r#"{{"metadata":{{"name":"pod","namespace":"ns"}},"spec":{spec}}}"#)).expect("a pod");
+        let settings = |config: &mut crate::config::Edged| config.cluster_domain = "cluster.local".to_owned();
+        rendering(&pod, &Facts::default(), settings, |context| (hostname(&pod), fqdn(context)))
     }
-    for line in resolv_conf.lines() {
-        let mut words = line.split_whitespace().map(str::to_owned);
-        match words.next().as_deref() {
-            Some("nameserver") => dns.servers.extend(words.take(1)),
-            Some("search" | "domain") => dns.searches = words.collect(),
-            Some("options") => dns.options = words.collect(),
-            Some(_) | None => {}
-        }
+
+    #[test]
+    fn an_override_is_the_name_without_a_domain() {
+        let full = |name: &str| Some(name.to_owned());
+        assert_eq!(named("{}"), ("pod".to_owned(), None));
+        assert_eq!(named(r#"{"hostname":"h","subdomain":"s"}"#), ("h".to_owned(), full("h.s.ns.svc.cluster.local")));
+        assert_eq!(named(r#"{"hostname":"h","subdomain":"s","hostnameOverride":"db.example.com"}"#), ("db.example.com".to_owned(), None));
+        assert_eq!(named(r#"{"hostnameOverride":""}"#), ("pod".to_owned(), None));
+        let long = format!(r#"{{"hostnameOverride":"{}.{}"}}"#, "a".repeat(62), "b".repeat(5));
+        assert_eq!(named(&long), ("a".repeat(62), None));
     }
-    dns
 }

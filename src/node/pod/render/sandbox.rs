@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::dns::dns;
 use super::{Context, names, resources, security};
 use crate::config;
 use crate::wire::cri;
@@ -38,7 +39,7 @@ pub fn sandbox(context: &Context<'_>, attempt: u32) -> cri::PodSandboxConfig {
         metadata: Some(cri::PodSandboxMetadata { name: meta.name.clone(), uid: meta.uid.clone(), namespace: meta.namespace.clone(), attempt }),
         hostname,
         log_directory: log_directory(context.config, pod),
-        dns_config: Some(names::dns(context)),
+        dns_config: Some(dns(context)),
         port_mappings: ports(pod),
         labels,
         annotations: meta.annotations.clone(),
