@@ -92,6 +92,8 @@ impl<H> Disk<H> {
         } else if self.open().is_none() {
             self.put(changes);
         } else if let Some(batch) = self.batches.back_mut() {
+            // What waits lazily is older, and must not be written after them.
+            changes.iter().for_each(|change| drop(self.lazy.remove(&change.key)));
             batch.changes.extend(changes);
         }
         ticket
@@ -213,5 +215,16 @@ mod tests {
         let changes = disk.poll().expect("a batch").changes;
         assert_eq!(changes[0], Change { key, row: Some(Row::Version(2)) });
         assert_eq!(changes.len(), 2);
+    }
+
+    #[test]
+    fn lazy_rows_never_come_after_what_is_newer() {
+        let mut disk: Disk<()> = Disk::new(Ticket(0));
+        disk.put(vec![removal("a")]);
+        disk.put_lazily(Key::Object("x".into()), Row::Object("old".into()));
+        assert_eq!(disk.join(vec![removal("x")]), Ticket(1));
+        disk.flush();
+        assert_eq!(disk.poll().expect("a batch").changes, [removal("a"), removal("x")]);
+        assert!(disk.poll().is_none());
     }
 }
