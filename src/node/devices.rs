@@ -14,7 +14,7 @@ use super::link::message;
 use super::meta::{Incoming, Meta};
 use super::now::Now;
 use super::purpose::Purpose;
-use super::store::Sequence;
+use super::store::{Change, Key, Sequence};
 use super::twin::{Author, Effects, Refusal, Room, Sent, Wanted};
 use crate::wire::application::{Application, DYNAMIC_CONTROLLER, METASERVER, UNTOLD};
 use crate::wire::kube;
@@ -156,6 +156,19 @@ impl Node {
         self.carry_out(effects, packet);
     }
 
+    /// New members and nothing else are not worth a write: CloudCore sends the Device
+    /// object of each right behind, and until that is on disk it sends it again.
+    fn write_members_lazily(&mut self, mut effects: Effects) -> Effects {
+        let is_new = |change: &Change| matches!((&change.key, &change.row), (Key::Device(_), Some(_)));
+        if effects.changes.iter().all(is_new) {
+            for change in std::mem::take(&mut effects.changes) {
+                let Change { key, row: Some(row) } = change else { continue };
+                self.disk.put_lazily(key, row);
+            }
+        }
+        effects
+    }
+
     /// Something for the broker is safe to say.
     pub(super) fn reply(&mut self, reply: Reply) {
         if self.bus_is_up {
@@ -175,7 +188,7 @@ impl Node {
         let content: Value = serde_json::from_str(message.content.get()).unwrap_or_default();
         let resource = message.route.resource.as_str();
         let done = match resource.split('/').collect::<Vec<_>>().as_slice() {
-            ["membership", ..] => self.twins.membership(now, &content),
+            ["membership", ..] => self.twins.membership(now, &content).map(|effects| self.write_members_lazily(effects)),
             ["device", namespace, name, "twin", "cloud_updated"] => {
                 let id = format!("{namespace}/{name}");
                 Ok(self.twins.said(now, &id, &id, Verb::CloudUpdated, message.content.get().as_bytes()))
