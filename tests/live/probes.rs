@@ -82,12 +82,12 @@ fn probes_see_what_kubelet_would_see() {
 #[ignore = "needs a containerd: make live"]
 fn a_log_is_printed_byte_for_byte() {
     let stand = Stand::up("bytes");
-    stand.apply(&pod("bytes", &format!("printf 'a\\377\\376\\033[31m\\001\\r\\nlast\\n'; {OBEDIENT}")));
+    stand.apply(&pod("bytes", &format!("printf 'a\\377\\376\\033[31m\\001\\nlast\\n'; {OBEDIENT}")));
     let said = |arguments: &[&str]| {
         let arguments = [&["logs", "bytes"], arguments].concat();
         stand.command(&arguments).output().expect("the program").stdout
     };
-    let whole = b"a\xff\xfe\x1b[31m\x01\r\nlast\n";
+    let whole = b"a\xff\xfe\x1b[31m\x01\nlast\n";
     stand.until("it printed", |_| said(&[]).len() >= whole.len());
     assert_eq!(said(&[]), whole);
     assert_eq!(said(&["--tail", "-1"]), whole);
