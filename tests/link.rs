@@ -134,7 +134,7 @@ fn a_proxy_that_refuses_is_named_without_the_password() {
     let output = stand.try_join();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("proxy 127.0.0.1:{}: HTTP/1.1 407", proxy.port)) && !said.contains("wrong"), "{said}");
+    assert!(said.contains(&format!("proxy 127.0.0.1:{}: HTTP status 407", proxy.port)) && !said.contains("wrong"), "{said}");
     end(stand);
 }
 

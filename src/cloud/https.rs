@@ -6,33 +6,34 @@
 use std::io;
 use std::rc::Rc;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::AsyncWriteExt;
 use futures_rustls::server::TlsStream;
 use smol::net::TcpStream;
 
 use super::Stand;
 use crate::edgehub::x509;
 use crate::host::clock;
+use crate::host::http1::{self, Headers, Incoming, header, request_length};
 use crate::wire::resource::kind;
 
-/// Largest request.
+/// Largest body of a request, bytes.
 const LARGEST: usize = 1 << 20;
 
 struct Request {
     path: String,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     body: Vec<u8>,
 }
 
-/// Answers one request.
-pub async fn serve(stand: Rc<Stand>, mut stream: TlsStream<TcpStream>) -> io::Result<()> {
-    let Some(request) = read(&mut stream).await? else { return Ok(()) };
+/// Answers one request. One that is none, or is too large, is not answered.
+pub async fn serve(stand: Rc<Stand>, stream: TlsStream<TcpStream>) -> io::Result<()> {
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|certificate| certificate.to_vec());
+    let mut incoming = Incoming::new(stream);
+    let Some(request) = read(&mut incoming).await? else { return Ok(()) };
     let (status, body) = answer(&stand, &request, shown.as_deref());
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&body).await?;
-    stream.close().await
+    let response = http1::response(status, &[], &body).map_err(io::Error::other)?;
+    incoming.stream.write_all(&response).await?;
+    incoming.stream.close().await
 }
 
 fn answer(stand: &Stand, request: &Request, shown: Option<&[u8]>) -> (&'static str, Vec<u8>) {
@@ -80,35 +81,19 @@ fn may_have_one(stand: &Stand, request: &Request, node: &str, shown: Option<&[u8
 
 impl Request {
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 }
 
-/// Reads a request with its body; `None` if it is none.
-async fn read(stream: &mut TlsStream<TcpStream>) -> io::Result<Option<Request>> {
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(request) = parse(&bytes) {
-            return Ok(Some(request));
-        }
-        let mut more = [0; 4096];
-        let count = stream.read(&mut more).await?;
-        if count == 0 || bytes.len() > LARGEST {
-            return Ok(None);
-        }
-        bytes.extend_from_slice(&more[..count]);
+/// Reads a request with its body; `None` when the peer is gone before it sent one.
+async fn read(incoming: &mut Incoming<TlsStream<TcpStream>>) -> io::Result<Option<Request>> {
+    let head = match incoming.request().await {
+        Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    };
+    let body = incoming.body(request_length(&head)?, LARGEST, |_| Ok(())).await?;
+    if body.cut {
+        return Err(io::Error::other("the request is too large"));
     }
-}
-
-fn parse(bytes: &[u8]) -> Option<Request> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?;
-    let mut lines = head.split("\r\n");
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim().to_lowercase(), value.trim().to_owned())).collect();
-    let mut request = Request { path, headers, body: Vec::new() };
-    let length: usize = request.header("content-length").map_or(Some(0), |length| length.parse().ok())?;
-    request.body = bytes.get(end + 4..(end + 4).checked_add(length)?)?.to_vec();
-    Some(request)
+    Ok(Some(Request { path: head.start.target, headers: head.headers, body: body.bytes }))
 }
