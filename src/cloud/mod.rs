@@ -26,7 +26,7 @@ pub mod router;
 mod scheduler;
 mod websocket;
 pub mod workloads;
-mod yaml;
+pub mod yaml;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -141,7 +141,7 @@ impl Builder {
                 let scalar = scalar::resolve(&text, style, tag.as_deref()).map_err(failed)?;
                 if self.expects_key() {
                     let name = scalar.key().ok_or_else(|| failed(format!("'{text}' cannot be a key")))?;
-                    self.remember(anchor, || Value::String(name.clone()));
+                    self.remember(anchor, &Value::String(name.clone())).map_err(failed)?;
                     return self.key(Key::Name(name)).map_err(failed);
                 }
                 let value = scalar.value().ok_or_else(|| failed(format!("'{text}' has no equivalent in JSON")))?;
@@ -215,25 +215,28 @@ impl Builder {
             Value::String(text) => text.len(),
         };
         self.spend(Size { values: 1, bytes: own })?;
-        self.remember(anchor, || value.clone());
+        self.remember(anchor, &value)?;
         self.place(value)
     }
 
-    fn remember(&mut self, anchor: usize, value: impl FnOnce() -> Value) {
+    /// Keeps an anchor's value. That counts as once more, for anchors in anchors are kept
+    /// again by each.
+    fn remember(&mut self, anchor: usize, value: &Value) -> Result<(), String> {
         if anchor != 0 {
-            let value = value();
-            let size = Size::of(&value);
-            self.anchors.insert(anchor, (value, size));
+            let size = Size::of(value);
+            self.spend(size)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
+        Ok(())
     }
 
     fn spend(&mut self, size: Size) -> Result<(), String> {
         self.made.add(size);
         if self.made.values > MAX_VALUES {
-            return Err(format!("more than {MAX_VALUES} values, those counted that aliases repeat"));
+            return Err(format!("more than {MAX_VALUES} values, those counted that anchors and aliases repeat"));
         }
         if self.made.bytes > MAX_BYTES {
-            return Err(format!("more than {} MiB of text, that counted which aliases repeat", MAX_BYTES >> 20));
+            return Err(format!("more than {} MiB of text, that counted which anchors and aliases repeat", MAX_BYTES >> 20));
         }
         Ok(())
     }

@@ -190,6 +190,9 @@ fn anchors_that_multiply_end_at_a_limit() {
     assert!(why(&laughs).contains("more than 200000 values"), "{}", why(&laughs));
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), ["*a"; 9].join(", "));
     assert!(why(&long).contains("more than 8 MiB of text"), "{}", why(&long));
+    // Anchors in anchors: each keeps all that is in it.
+    let nested = format!("a: {}{}{}", (0..90).map(|at| format!("&a{at} [")).collect::<String>(), "x".repeat(1 << 20), "]".repeat(90));
+    assert!(why(&nested).contains("more than 8 MiB of text"), "{}", why(&nested));
     let merged = format!("a: &a {{{}}}\nb:\n{}", (0..1000).map(|at| format!("k{at}: 1")).collect::<Vec<_>>().join(", "), "  - <<: *a\n".repeat(1000));
     assert!(why(&merged).contains("more than 200000 values"));
     let deep = format!("a: {}{}", "[".repeat(5000), "]".repeat(5000));

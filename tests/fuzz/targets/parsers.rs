@@ -1,6 +1,7 @@
 //! Small parsers: what they take they say again in the same way.
 
 use selvedge::broker::topic as filters;
+use selvedge::cloud::yaml;
 use selvedge::eventbus::codec;
 use selvedge::node::pod::render;
 use selvedge::wire::message::Message;
@@ -106,4 +107,8 @@ fn objects(text: &str) {
     let _ = kube::read::<kube::Device>(text);
     let _ = kube::read::<kube::DeviceModel>(text);
     let _ = kube::read::<kube::ConfigMap>(text);
+    if let Ok(documents) = yaml::documents(text) {
+        let values = documents.iter().map(|document| document.to_string().len()).sum::<usize>();
+        assert!(values < 64 << 20, "{values} bytes of {}", text.len());
+    }
 }
