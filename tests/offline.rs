@@ -414,3 +414,25 @@ fn events_of_a_night_offline_are_told_afterwards() {
     let repeated = world.cloud.objects().of("event").map(|(_, event)| event).filter(started).count();
     assert_eq!(repeated, 3, "told once each, and the third start");
 }
+
+/// A new pod of the same name came before the end of the old one; the cloud must not
+/// hear that the old one is gone while its row is all that is on disk.
+#[test]
+fn the_end_of_a_pod_that_was_replaced_is_acknowledged_after_the_replacement_is_on_disk() {
+    let mut world = World::ready(5_057_265_158_905);
+    world.apply_pod("p", &["runs"], json!({}));
+    world.run(5 * SECOND);
+    world.set_network(Network::Cut);
+    world.delete("p", Some(0));
+    world.run(10 * SECOND);
+    world.kill();
+    world.set_disk_full(true);
+    world.start();
+    world.apply_pod("p", &["runs"], json!({}));
+    world.set_network(Network::Up);
+    world.run(60 * SECOND);
+    assert!(!world.is_ready("p"), "it waits for the disk");
+    world.set_disk_full(false);
+    world.run(60 * SECOND);
+    assert!(world.is_ready("p"));
+}

@@ -268,8 +268,10 @@ impl Node {
         let deleted = Incoming::read(resource, message.content.get());
         let (uid, version) = deleted.map(|deleted| (deleted.uid, deleted.version)).unwrap_or_default();
         self.forget_object(now, resource, &uid, version);
-        // A repeat waits for the same batch.
-        let ticket = self.meta.pending_delete(&resource.to_string());
+        // A repeat waits for the same batch. Where a new object of the name replaced this
+        // one, the old row is on disk until the new one is.
+        let name = resource.to_string();
+        let ticket = self.meta.pending_delete(&name).or_else(|| self.meta.pending_write(&name, self.disk.done()));
         self.ack(now, session, message, ticket);
     }
 

@@ -216,6 +216,11 @@ impl Meta {
         self.pending_deletes.get(name).map(|delete| delete.ticket)
     }
 
+    /// The batch that writes an object, until it is on disk; `done` is.
+    pub fn pending_write(&self, name: &str, done: Ticket) -> Option<Ticket> {
+        self.objects.get(name).map(|known| known.written).filter(|written| *written > done)
+    }
+
     /// Everything up to this batch is on disk.
     pub fn settled(&mut self, ticket: Ticket) {
         self.pending_deletes.retain(|_, delete| delete.ticket > ticket);
