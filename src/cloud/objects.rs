@@ -166,7 +166,7 @@ impl Objects {
             return Ok(object);
         }
         if is_new_generation(before, &object) {
-            object["metadata"]["generation"] = (before["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
+            object["metadata"]["generation"] = before["metadata"]["generation"].as_i64().unwrap_or(0).saturating_add(1).into();
         }
         self.stamp(&mut object);
         if object["metadata"]["deletionGracePeriodSeconds"] == 0 && !has_finalizers(&object) {
