@@ -94,10 +94,12 @@ impl<M: Medium> Store<M> {
         let done = usize::try_from(self.safe - before).unwrap_or(0);
         let rest = &batches[done..];
         let mut payloads: Vec<Vec<u8>> = rest.iter().map(|batch| record::changes(&batch.changes)).collect();
-        if payloads.len() > 1 && !self.takes(payloads.iter().map(Vec::len).sum()) && self.checkpoint(&payloads).is_ok() {
-            return Ok(());
+        if payloads.len() > 1 && !self.takes(payloads.iter().map(Vec::len).sum()) {
+            if self.checkpoint(&payloads).is_ok() {
+                return Ok(());
+            }
+            self.mend()?;
         }
-        self.mend()?;
         if let ([alone], Some(journal)) = (&mut payloads[..], &self.journal) {
             // Zeros behind a batch mean nothing.
             alone.resize(alone.len() + journal.padding(alone.len()), 0);
