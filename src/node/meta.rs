@@ -157,13 +157,14 @@ impl Meta {
         let Some(known) = self.objects.get(&incoming.name) else {
             return self.delete_after(incoming).map_or(Verdict::News, Verdict::Pending);
         };
+        let is_pending = known.written > on_disk;
         if *known.uid == *incoming.uid && incoming.version < known.version {
-            return Verdict::Stale;
+            return if is_pending { Verdict::Pending(known.written) } else { Verdict::Stale };
         }
         if known.json != incoming.packed {
             return Verdict::News;
         }
-        if known.written > on_disk { Verdict::Pending(known.written) } else { Verdict::Same }
+        if is_pending { Verdict::Pending(known.written) } else { Verdict::Same }
     }
 
     /// The batch of a delete that came before and is newer: CloudCore repeats an
@@ -324,6 +325,8 @@ mod tests {
         assert_eq!(meta.judge(&pod(6, ""), Ticket(1)), Verdict::Same);
         assert_eq!(meta.judge(&pod(6, r#","y":2"#), Ticket(1)), Verdict::News);
         assert_eq!(meta.judge(&pod(4, r#","y":2"#), Ticket(1)), Verdict::Stale);
+        let is_told = "an older version is acknowledged once the newer one is on disk";
+        assert_eq!(meta.judge(&pod(4, r#","y":2"#), Ticket(0)), Verdict::Pending(Ticket(1)), "{is_told}");
     }
 
     #[test]
