@@ -158,9 +158,11 @@ fn a_port_of_the_node_leads_into_the_pod() {
         stream.read_to_string(&mut answer).ok().map(|_| answer)
     };
     stand.until("it answers", |_| ask().is_some_and(|answer| answer.contains("hello from inside")));
-    // Two pods cannot have it.
+    // Two pods cannot have it: the cloud binds no second one, and the node rejects one
+    // that is bound to it all the same.
     let mut other = web.clone();
     other["metadata"]["name"] = "other".into();
+    other["spec"]["nodeName"] = "live".into();
     stand.apply(&other);
     stand.until("the other is rejected", |stand| stand.pod("other").is_some_and(|pod| pod["status"]["reason"] == "NodePorts"));
     stand.delete("web", None);
