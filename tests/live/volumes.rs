@@ -101,7 +101,7 @@ fn a_pod_has_volumes_of_every_kind() {
         "socket",
         "char",
         "disk 2777 4321",
-        "memory 2777 4321",
+        "memory 3777 4321",
         "disk/written 644 4321",
         "secret/..data/k 440 4321",
     ] {
