@@ -102,6 +102,11 @@ pub fn condition<'a>(object: &'a Value, of: &str) -> Option<&'a str> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == of)?["status"].as_str()
 }
 
+/// Whether a pod has ended for good.
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"))
+}
+
 impl Objects {
     /// Continues after an end that may not have been written down: versions
     /// never come twice.
@@ -195,8 +200,7 @@ impl Objects {
             return Err(Refusal::conflict(name));
         }
         let grace = grace.or_else(|| found["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
-        let terminal = matches!(found["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-        if name.0 == "pod" && grace > 0 && found["spec"]["nodeName"].is_string() && !terminal {
+        if name.0 == "pod" && grace > 0 && found["spec"]["nodeName"].is_string() && !has_ended(found) {
             // A grace can only become shorter.
             if found["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|before| grace < before) {
                 self.update(name, |object| {

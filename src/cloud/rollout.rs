@@ -64,8 +64,7 @@ pub fn plan(spec: &Value, owned: &[(Name, Value)], is_new: impl Fn(&Value) -> bo
 
 /// New pods come when the old ones are gone.
 fn recreate(wanted: usize, owned: &[(Name, Value)], new: &ReplicaSet<'_>, old: &ReplicaSet<'_>, is_new: impl Fn(&Value) -> bool) -> Plan {
-    let has_ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
-    let is_old_left = owned.iter().any(|(_, pod)| !is_new(pod) && !has_ended(pod));
+    let is_old_left = owned.iter().any(|(_, pod)| !is_new(pod) && !objects::has_ended(pod));
     let create = if is_old_left { 0 } else { wanted.saturating_sub(new.len()) };
     Plan { create, delete: old.least_useful(old.len()).collect(), ..Plan::default() }
 }

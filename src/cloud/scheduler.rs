@@ -30,8 +30,7 @@ pub fn bind(objects: &mut Objects, wall: i64) {
 
 /// A pod that is being deleted, or has ended, needs no node.
 pub fn is_over(pod: &Value) -> bool {
-    let has_ended = matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
-    has_ended || pod["metadata"]["deletionTimestamp"].is_string()
+    objects::has_ended(pod) || pod["metadata"]["deletionTimestamp"].is_string()
 }
 
 fn scheduled(wall: i64, status: &str) -> Value {
@@ -104,8 +103,7 @@ fn tolerates(toleration: &Value, taint: &Value) -> bool {
 /// deleted keeps its ports until it is gone; one that has ended does not.
 fn ports_taken(objects: &Objects, spec: &Value, node: &str) -> bool {
     let wanted: Vec<HostPort<'_>> = host_ports(spec).collect();
-    let has_ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
-    let mut others = objects.of(kind::POD).filter(|(_, pod)| pod["spec"]["nodeName"] == node && !has_ended(pod));
+    let mut others = objects.of(kind::POD).filter(|(_, pod)| pod["spec"]["nodeName"] == node && !objects::has_ended(pod));
     !wanted.is_empty() && others.any(|(_, pod)| host_ports(&pod["spec"]).any(|port| wanted.iter().any(|own| own.conflicts(&port))))
 }
 

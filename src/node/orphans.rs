@@ -173,7 +173,11 @@ impl Node {
                 self.requests.succeeded(&RequestKey::PodList);
                 let level = if recalled == Recall::All { log::Level::Info } else { log::Level::Debug };
                 log::log!(target: "metamanager", level, "the cloud lists {} pods of this node", pods.len());
-                pods.iter().filter(|pod| !self.is_known(pod)).cloned().collect::<Vec<_>>().iter().for_each(|pod| self.pod_told(now, session, message, pod));
+                for pod in &pods {
+                    if !self.is_known(pod) {
+                        self.pod_told(now, session, message, pod);
+                    }
+                }
             }
             Err(why) if self.recall == Recall::Pending => self.request_failed(now, RequestKey::PodList, Refused::unusable(why)),
             Err(why) => self.pods_not_listed(&why),
