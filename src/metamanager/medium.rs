@@ -76,6 +76,15 @@ impl Directory {
         let found = self.dir.ancestors().find_map(|dir| dir.metadata().ok());
         found.map(|found| found.dev()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    /// Why a file is not there any more. The directory is looked at only now: whether
+    /// the files are there is asked for each batch.
+    fn missing(&self, path: &Path) -> io::Error {
+        if self.device.get().is_some_and(|opened| self.device_now().ok() != Some(opened)) {
+            return io::Error::other(format!("the file system of {} is not mounted any more", self.dir.display()));
+        }
+        io::Error::new(io::ErrorKind::NotFound, format!("{} was removed while it was in use", path.display()))
+    }
 }
 
 impl Medium for Directory {
@@ -105,13 +114,10 @@ impl Medium for Directory {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.device.get().is_some_and(|opened| self.device_now().ok() != Some(opened)) {
-            return Err(io::Error::other(format!("the file system of {} is not mounted any more", self.dir.display())));
-        }
         for (path, opened) in [(self.ring_path(), &self.ring), (self.tree_path(), &self.tree)] {
             let is_same = |opened: Identity| path.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == opened);
             if opened.get().is_some_and(|opened| !is_same(opened)) {
-                return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} was removed while it was in use", path.display())));
+                return Err(self.missing(&path));
             }
         }
         Ok(())
