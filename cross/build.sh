@@ -56,8 +56,6 @@ echo "selvedge for $triple by route '$route'"
 # A panic ends the process, so nothing unwinds. Where std is built here, too, that
 # leaves a seventh of the size out; a std with debug information keeps the tables.
 flags="-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no"
-# LLVM shares equal runs of instructions by itself on ARM; on x86_64 it is asked to.
-case $triple in x86_64-*) flags="$flags -C llvm-args=-enable-machine-outliner=always" ;; esac
 name=$(echo "$triple" | tr 'a-z-' 'A-Z_')
 case $route in
   cross)
