@@ -76,11 +76,11 @@ impl Retained {
 /// How far all kept messages were looked through for some filters.
 #[derive(Debug, Default)]
 pub struct Walk {
-    /// The filters.
+    /// The filters that are looked for.
     pub wanted: Tree,
     /// Topics before this text are done.
     at: String,
-    /// All are.
+    /// All topics are done.
     pub ended: bool,
 }
 

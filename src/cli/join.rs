@@ -159,7 +159,7 @@ fn beside(path: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
 
 /// Whose key and certificate are where ours go.
 enum Owner {
-    /// This node's.
+    /// They are this node's own.
     ThisNode {
         /// The CA it was joined with.
         cloud: CertificateDer<'static>,

@@ -12,7 +12,7 @@ pub struct Certificate<'a> {
     pub common_name: Option<&'a str>,
     /// From when it is valid, milliseconds since the epoch.
     pub not_before: i64,
-    /// Until when.
+    /// Until when it is valid, milliseconds since the epoch.
     pub not_after: i64,
 }
 

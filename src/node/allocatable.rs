@@ -13,7 +13,7 @@ use crate::config::Edged;
 /// What pods may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allocatable {
-    /// Milli-CPU.
+    /// Thousandths of a CPU.
     pub cpu: i64,
     /// Bytes, without those of huge pages.
     pub memory: i64,
@@ -21,7 +21,7 @@ pub struct Allocatable {
     pub storage: i64,
     /// Bytes of huge pages, by `hugepages-2Mi` and the like.
     pub hugepages: BTreeMap<String, i64>,
-    /// Pods.
+    /// Number of pods.
     pub pods: i64,
 }
 

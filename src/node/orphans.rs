@@ -35,7 +35,7 @@ use crate::wire::resource::{Resource, kind};
 /// Pods the cloud is still to be asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Recall {
-    /// None.
+    /// No pods.
     #[default]
     Nothing,
     /// Those that nobody has reported of.

@@ -16,12 +16,12 @@ pub struct Share {
 }
 
 impl Budget {
-    /// So much.
+    /// A budget of so many bytes.
     pub fn new(bytes: usize) -> Self {
         Self(Rc::new(Cell::new(bytes)))
     }
 
-    /// Nothing yet.
+    /// A share that has taken nothing yet.
     pub fn share(&self) -> Share {
         Share { budget: self.clone(), taken: 0 }
     }

@@ -137,7 +137,7 @@ fn tmpfs(all: &Dir, name: &str, options: &str) -> io::Result<Dir> {
 /// Takes a pod's volumes and directories away.
 ///
 /// # Errors
-/// Something stays.
+/// What could not be removed.
 pub fn remove(root: &Path, uid: &str) -> io::Result<()> {
     take_away(root, &pod_path(Path::new(""), uid))
 }
@@ -145,7 +145,7 @@ pub fn remove(root: &Path, uid: &str) -> io::Result<()> {
 /// Takes only a pod's volumes away.
 ///
 /// # Errors
-/// One stays.
+/// What could not be removed of them.
 pub fn empty(root: &Path, uid: &str) -> io::Result<()> {
     take_away(root, &pod_path(Path::new(""), uid).join("volumes"))
 }

@@ -15,9 +15,9 @@ const TRAILER_COUNT: usize = 64;
 /// How long a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// As many bytes.
+    /// As many bytes as Content-Length says.
     Bytes(u64),
-    /// In chunks.
+    /// In chunks, each with its own length (`Transfer-Encoding: chunked`).
     Chunked,
     /// Until the peer closes.
     UntilEnd,

@@ -19,7 +19,7 @@ pub type Headers = Vec<(String, String)>;
 pub struct Head<T> {
     /// A [`RequestLine`], or the status of a response.
     pub start: T,
-    /// The headers.
+    /// Names and values in the order they came, names as they were written.
     pub headers: Headers,
     /// `HTTP/1.0`: the peer knows no chunks.
     pub is_http10: bool,
@@ -28,7 +28,7 @@ pub struct Head<T> {
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestLine {
-    /// `GET`.
+    /// The method, such as `GET`.
     pub method: String,
     /// Path and query, as they were sent.
     pub target: String,

@@ -14,7 +14,7 @@ const PIECE: usize = 8 << 10;
 /// A body, or as much of it as was wanted.
 #[derive(Debug)]
 pub struct Body {
-    /// The bytes.
+    /// Its bytes, decoded if it came in chunks.
     pub bytes: Vec<u8>,
     /// Whether there was more.
     pub cut: bool,

@@ -7,7 +7,7 @@ use super::worker::Worker;
 use crate::node::ids::PodUid;
 use crate::node::now::{Mono, Now};
 
-/// All pods.
+/// The pods of the node by uid, and which of them have to be looked at.
 #[derive(Debug, Default)]
 pub struct Workers {
     all: BTreeMap<PodUid, Worker>,
@@ -20,7 +20,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// One pod.
+    /// The pod of a uid.
     pub fn get(&self, uid: &PodUid) -> Option<&Worker> {
         self.all.get(uid)
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Affinity {
-    /// To nodes.
+    /// Which nodes the pod may run on.
     pub node_affinity: NodeAffinity,
 }
 
@@ -14,7 +14,7 @@ pub struct Affinity {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct NodeAffinity {
-    /// Must hold.
+    /// What must hold when the pod is bound; afterwards the node may change.
     #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
     pub required: Option<NodeSelector>,
 }
@@ -23,7 +23,7 @@ pub struct NodeAffinity {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeSelector {
-    /// The terms.
+    /// Terms of which one must hold; none at all holds for no node.
     pub node_selector_terms: Vec<NodeSelectorTerm>,
 }
 
@@ -44,7 +44,7 @@ pub struct NodeRequirement {
     pub key: String,
     /// How it is compared.
     pub operator: NodeOperator,
-    /// With what.
+    /// The values it is compared with.
     #[serde(default)]
     pub values: Vec<String>,
 }

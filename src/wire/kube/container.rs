@@ -95,7 +95,7 @@ pub enum RestartAction {
 pub struct ExitCodes {
     /// Whether these are meant, or all others.
     pub operator: ExitCodesOperator,
-    /// The codes.
+    /// Exit codes, 0 to 255.
     #[serde(default)]
     pub values: Vec<i32>,
 }
@@ -105,7 +105,7 @@ pub struct ExitCodes {
 pub enum ExitCodesOperator {
     /// Those of the list.
     In,
-    /// All others.
+    /// All that are not in the list.
     NotIn,
 }
 

@@ -6,26 +6,26 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSecurityContext {
-    /// User id.
+    /// User id of the processes.
     pub run_as_user: Option<i64>,
-    /// Group id.
+    /// First group id of the processes.
     pub run_as_group: Option<i64>,
     /// Refuse uid 0.
     pub run_as_non_root: Option<bool>,
-    /// Further groups.
+    /// Group ids that the processes have besides.
     pub supplemental_groups: Vec<i64>,
     /// Whether the groups that the image gives the user count, too: they do
     /// unless told.
     pub supplemental_groups_policy: GroupsPolicy,
     /// Group that owns the volumes.
     pub fs_group: Option<i64>,
-    /// Kernel settings.
+    /// Kernel parameters of the pod (`sysctl`).
     pub sysctls: Vec<Sysctl>,
     /// System call filter.
     pub seccomp_profile: Option<SeccompProfile>,
-    /// SELinux label.
+    /// SELinux label of all containers that have none.
     pub se_linux_options: Option<SeLinuxOptions>,
-    /// AppArmor profile.
+    /// AppArmor profile of all containers that have none.
     pub app_armor_profile: Option<AppArmorProfile>,
 }
 
@@ -35,7 +35,7 @@ pub struct PodSecurityContext {
 pub struct Sysctl {
     /// Name, with dots or slashes.
     pub name: String,
-    /// Value.
+    /// Value, as text.
     pub value: String,
 }
 
@@ -55,7 +55,7 @@ pub struct SecurityContext {
     pub read_only_root_filesystem: bool,
     /// False forbids setuid and the like.
     pub allow_privilege_escalation: Option<bool>,
-    /// Capabilities.
+    /// Capabilities to add and to drop.
     pub capabilities: Capabilities,
     /// System call filter, over the pod's.
     pub seccomp_profile: Option<SeccompProfile>,
@@ -71,9 +71,9 @@ pub struct SecurityContext {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
-    /// Given.
+    /// Capabilities that the processes get, without `CAP_`.
     pub add: Vec<String>,
-    /// Taken.
+    /// Capabilities that the processes lose, without `CAP_`.
     pub drop: Vec<String>,
 }
 
@@ -92,14 +92,14 @@ pub struct SeccompProfile {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SeLinuxOptions {
-    /// User.
+    /// SELinux user.
     pub user: String,
-    /// Role.
+    /// SELinux role.
     pub role: String,
-    /// Type.
+    /// SELinux type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Level.
+    /// SELinux level (MCS or MLS range).
     pub level: String,
 }
 
@@ -107,7 +107,7 @@ pub struct SeLinuxOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AppArmorProfile {
-    /// Which.
+    /// Where the profile comes from.
     #[serde(rename = "type")]
     pub kind: AppArmorKind,
     /// Name of a profile that is loaded on the node, with `Localhost`.
@@ -117,7 +117,7 @@ pub struct AppArmorProfile {
 /// Which AppArmor profile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum AppArmorKind {
-    /// None.
+    /// The processes are not confined.
     #[default]
     Unconfined,
     /// The runtime's own.
@@ -129,9 +129,9 @@ pub enum AppArmorKind {
 /// Whether the groups that the image gives the user count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum GroupsPolicy {
-    /// They do.
+    /// Those of the image count, too.
     #[default]
     Merge,
-    /// They do not.
+    /// Only those that the pod names count.
     Strict,
 }
